@@ -145,7 +145,9 @@ fn is_zero(value: &i64) -> bool {
     *value == 0
 }
 
-fn null_as_default<'de, D: serde::Deserializer<'de>, T: Default + Deserialize<'de>>(deserializer: D) -> Result<T, D::Error> {
+fn null_as_default<'de, D: serde::Deserializer<'de>, T: Default + Deserialize<'de>>(
+    deserializer: D,
+) -> Result<T, D::Error> {
     Ok(Option::<T>::deserialize(deserializer)?.unwrap_or_default())
 }
 
@@ -176,7 +178,8 @@ impl RunConfig {
     /// Sets `key` in place, or at the end where it is new.
     pub fn set_env(&mut self, key: &str, value: &str) {
         let entry = format!("{key}={value}");
-        let is_key = |entry: &&mut String| entry.split_once('=').map_or(entry.as_str(), |(name, _)| name) == key;
+        let is_key =
+            |entry: &&mut String| entry.split_once('=').map_or(entry.as_str(), |(name, _)| name) == key;
         match self.env.iter_mut().find(is_key) {
             Some(old) => *old = entry,
             None => self.env.push(entry),
@@ -231,7 +234,8 @@ mod tests {
     #[test]
     fn argv_follows_dockers_rules() {
         let list = |items: &[&str]| items.iter().map(|&item| item.to_owned()).collect::<Vec<_>>();
-        let config = RunConfig { entrypoint: Some(list(&["e"])), cmd: Some(list(&["c"])), ..RunConfig::default() };
+        let config =
+            RunConfig { entrypoint: Some(list(&["e"])), cmd: Some(list(&["c"])), ..RunConfig::default() };
         assert_eq!(config.argv(None, &[]), ["e", "c"]);
         assert_eq!(config.argv(None, &list(&["x"])), ["e", "x"]);
         assert_eq!(config.argv(Some(&list(&["n"])), &[]), ["n"], "a new entrypoint clears the image's cmd");

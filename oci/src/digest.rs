@@ -66,7 +66,8 @@ impl Digest {
         }
         let mut out = [0_u8; 32];
         for (byte, pair) in out.iter_mut().zip(bytes.chunks_exact(2)) {
-            *byte = nibble(pair[0]).zip(nibble(pair[1])).map(|(high, low)| high << 4 | low).ok_or_else(bad)?;
+            *byte =
+                nibble(pair[0]).zip(nibble(pair[1])).map(|(high, low)| high << 4 | low).ok_or_else(bad)?;
         }
         Ok(Self(out))
     }
@@ -236,7 +237,9 @@ mod tests {
     fn other_algorithms_lengths_and_cases_are_refused() {
         assert!(matches!("sha512:00".parse::<Digest>(), Err(DigestError::Algorithm(_))));
         assert!(matches!("e3b0".parse::<Digest>(), Err(DigestError::Algorithm(_))));
-        for bad in [EMPTY[..70].to_owned(), EMPTY.to_uppercase().replace("SHA256", "sha256"), format!("{EMPTY}0")] {
+        for bad in
+            [EMPTY[..70].to_owned(), EMPTY.to_uppercase().replace("SHA256", "sha256"), format!("{EMPTY}0")]
+        {
             assert!(matches!(bad.parse::<Digest>(), Err(DigestError::Hex(_))), "{bad}");
         }
         assert!(format!("sha256:../../{}", "a".repeat(58)).parse::<Digest>().is_err());

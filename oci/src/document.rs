@@ -52,7 +52,11 @@ impl<T: DeserializeOwned> Document<T> {
     /// [`DocumentError`] when they are too many or of another shape.
     pub fn parse(kind: &'static str, bytes: Vec<u8>) -> Result<Self, DocumentError> {
         if bytes.len() > Self::LIMIT_BYTES {
-            return Err(DocumentError::TooLarge { kind, size_bytes: bytes.len(), limit_bytes: Self::LIMIT_BYTES });
+            return Err(DocumentError::TooLarge {
+                kind,
+                size_bytes: bytes.len(),
+                limit_bytes: Self::LIMIT_BYTES,
+            });
         }
         let value = serde_json::from_slice(&bytes).map_err(|source| DocumentError::Json { kind, source })?;
         let digest = Digest::of(&bytes);
@@ -88,7 +92,10 @@ impl<T> Document<T> {
 
 impl<T: fmt::Debug> fmt::Debug for Document<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Document").field("digest", &self.digest).field("value", &self.value).finish_non_exhaustive()
+        f.debug_struct("Document")
+            .field("digest", &self.digest)
+            .field("value", &self.value)
+            .finish_non_exhaustive()
     }
 }
 

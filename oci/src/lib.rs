@@ -13,7 +13,7 @@ mod runtime_spec;
 mod user;
 
 pub use config::{ExposedPort, Healthcheck, HistoryEntry, ImageConfig, RootFs, RunConfig};
-pub use digest::{Digest, DigestError, HashingReader, HashingWriter, Hasher};
+pub use digest::{Digest, DigestError, Hasher, HashingReader, HashingWriter};
 pub use document::{Document, DocumentError};
 pub use layer_id::{ChainId, DiffId, ImageId};
 pub use media_type::{LayerCompression, MediaTypes};

@@ -19,7 +19,9 @@ pub struct Platform {
 
 /// The text is no platform.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is not a platform: expected `os/architecture` or `os/architecture/variant`, for example `linux/amd64`")]
+#[error(
+    "`{0}` is not a platform: expected `os/architecture` or `os/architecture/variant`, for example `linux/amd64`"
+)]
 pub struct PlatformError(String);
 
 impl Platform {
@@ -72,7 +74,11 @@ impl FromStr for Platform {
             "i386" => "386",
             other => other,
         };
-        Ok(Self { os: os.to_owned(), architecture: architecture.to_owned(), variant: variant.map(str::to_owned) })
+        Ok(Self {
+            os: os.to_owned(),
+            architecture: architecture.to_owned(),
+            variant: variant.map(str::to_owned),
+        })
     }
 }
 

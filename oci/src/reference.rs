@@ -90,7 +90,9 @@ impl FromStr for Reference {
     fn from_str(text: &str) -> Result<Self, ReferenceError> {
         let fail = |reason| ReferenceError::Format { text: text.to_owned(), reason };
         let (name, digest) = match text.split_once('@') {
-            Some((name, digest)) => (name, Some(digest.parse().map_err(|_| fail("the digest is malformed"))?)),
+            Some((name, digest)) => {
+                (name, Some(digest.parse().map_err(|_| fail("the digest is malformed"))?))
+            }
             None => (text, None),
         };
         let (name, tag) = match name.rsplit_once(':') {
@@ -99,7 +101,9 @@ impl FromStr for Reference {
         };
         if let Some(tag) = tag {
             if !is_tag(tag) {
-                return Err(fail("a tag has letters, digits, `_`, `.` and `-`, 128 at most, and begins with none of `.` and `-`"));
+                return Err(fail(
+                    "a tag has letters, digits, `_`, `.` and `-`, 128 at most, and begins with none of `.` and `-`",
+                ));
             }
         }
         let (host, repository) = match name.split_once('/') {
@@ -124,7 +128,9 @@ impl FromStr for Reference {
             return Err(fail("repository name must be lowercase"));
         }
         if !repository.split('/').all(is_component) {
-            return Err(fail("a repository has lower-case letters and digits, joined by `.`, `_`, `__`, `-` and `/`"));
+            return Err(fail(
+                "a repository has lower-case letters and digits, joined by `.`, `_`, `__`, `-` and `/`",
+            ));
         }
         if host.len() + 1 + repository.len() > 255 {
             return Err(ReferenceError::TooLong);
@@ -167,7 +173,8 @@ fn is_host(host: &str) -> bool {
 fn is_component(component: &str) -> bool {
     let alphanumeric = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
     let bytes = component.as_bytes();
-    let ends_are_valid = bytes.first().copied().is_some_and(alphanumeric) && bytes.last().copied().is_some_and(alphanumeric);
+    let ends_are_valid =
+        bytes.first().copied().is_some_and(alphanumeric) && bytes.last().copied().is_some_and(alphanumeric);
     ends_are_valid
         && component.split(|c: char| c.is_ascii() && alphanumeric(c as u8)).all(|separator| {
             matches!(separator, "" | "." | "_" | "__") || separator.bytes().all(|byte| byte == b'-')
@@ -211,7 +218,10 @@ mod tests {
         ];
         for (text, canonical, familiar) in table {
             let reference: Reference = text.parse().unwrap_or_else(|error| panic!("{text}: {error}"));
-            assert_eq!((reference.to_string().as_str(), reference.familiar().as_str()), (canonical, familiar));
+            assert_eq!(
+                (reference.to_string().as_str(), reference.familiar().as_str()),
+                (canonical, familiar)
+            );
             assert_eq!(canonical.parse::<Reference>().unwrap(), reference, "canonical form round-trips");
             assert_eq!(familiar.parse::<Reference>().unwrap(), reference, "familiar form round-trips");
         }
@@ -228,9 +238,23 @@ mod tests {
 
     #[test]
     fn malformed_references_are_refused() {
-        for bad in
-            ["", ":t", "App", "a//b", "/a", "a/", "a:", "a:.t", "a b", "a@sha256:1", "-a", "a___b", "a..b", "../a", "a.b/"]
-        {
+        for bad in [
+            "",
+            ":t",
+            "App",
+            "a//b",
+            "/a",
+            "a/",
+            "a:",
+            "a:.t",
+            "a b",
+            "a@sha256:1",
+            "-a",
+            "a___b",
+            "a..b",
+            "../a",
+            "a.b/",
+        ] {
             assert!(bad.parse::<Reference>().is_err(), "{bad}");
         }
         let long = "a".repeat(256);

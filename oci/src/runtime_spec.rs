@@ -4,8 +4,9 @@ use std::collections::HashSet;
 
 use oci_spec::OciSpecError;
 use oci_spec::runtime::{
-    Capability, LinuxBuilder, LinuxCapabilitiesBuilder, LinuxNamespaceBuilder, LinuxNamespaceType, Mount, MountBuilder,
-    PosixRlimitBuilder, PosixRlimitType, ProcessBuilder, RootBuilder, Spec, SpecBuilder, UserBuilder,
+    Capability, LinuxBuilder, LinuxCapabilitiesBuilder, LinuxNamespaceBuilder, LinuxNamespaceType, Mount,
+    MountBuilder, PosixRlimitBuilder, PosixRlimitType, ProcessBuilder, RootBuilder, Spec, SpecBuilder,
+    UserBuilder,
 };
 
 use crate::UserIds;
@@ -135,8 +136,10 @@ pub fn runtime_spec(settings: &ProcessSettings) -> Result<Spec, SpecError> {
     if !settings.host_userns {
         kinds.push(LinuxNamespaceType::User);
     }
-    let namespaces =
-        kinds.into_iter().map(|kind| LinuxNamespaceBuilder::default().typ(kind).build()).collect::<Result<Vec<_>, _>>()?;
+    let namespaces = kinds
+        .into_iter()
+        .map(|kind| LinuxNamespaceBuilder::default().typ(kind).build())
+        .collect::<Result<Vec<_>, _>>()?;
     let linux = LinuxBuilder::default()
         .namespaces(namespaces)
         .masked_paths(MASKED_PATHS.map(str::to_owned))
@@ -164,7 +167,11 @@ fn default_mounts(host_network: bool) -> Result<Vec<Mount>, SpecError> {
     let mut mounts = vec![
         mount("/proc", "proc", &["nosuid", "noexec", "nodev"])?,
         mount("/dev", "tmpfs", &["nosuid", "strictatime", "mode=755", "size=65536k"])?,
-        mount("/dev/pts", "devpts", &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"])?,
+        mount(
+            "/dev/pts",
+            "devpts",
+            &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"],
+        )?,
         mount("/dev/shm", "tmpfs", &["nosuid", "noexec", "nodev", "mode=1777", "size=65536k"])?,
         mount("/dev/mqueue", "mqueue", &["nosuid", "noexec", "nodev"])?,
     ];
@@ -202,7 +209,15 @@ mod tests {
     }
 
     fn namespace_kinds(spec: &Spec) -> Vec<LinuxNamespaceType> {
-        spec.linux().as_ref().unwrap().namespaces().as_ref().unwrap().iter().map(|namespace| namespace.typ()).collect()
+        spec.linux()
+            .as_ref()
+            .unwrap()
+            .namespaces()
+            .as_ref()
+            .unwrap()
+            .iter()
+            .map(|namespace| namespace.typ())
+            .collect()
     }
 
     #[test]
@@ -225,7 +240,12 @@ mod tests {
         assert!(namespace_kinds(&private).contains(&LinuxNamespaceType::Network));
         let shared = runtime_spec(&settings(0, true)).unwrap();
         assert_eq!(namespace_kinds(&shared).len(), 5);
-        let sys = shared.mounts().as_ref().unwrap().iter().find(|mount| mount.destination().to_str() == Some("/sys"));
+        let sys = shared
+            .mounts()
+            .as_ref()
+            .unwrap()
+            .iter()
+            .find(|mount| mount.destination().to_str() == Some("/sys"));
         assert!(sys.unwrap().options().as_ref().unwrap().contains(&"rbind".to_owned()));
     }
 }

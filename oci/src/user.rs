@@ -110,7 +110,9 @@ pub fn resolve_user(spec: &str, passwd: &str, group: &str) -> Result<UserIds, Us
             .ok_or_else(|| UserError::UnknownUser { name: user.to_owned() })?),
     };
     let (uid, primary, home, name) = match &entry {
-        Ok(entry) => (entry.uid, entry.gid, Some(entry.home).filter(|home| !home.is_empty()), Some(entry.name)),
+        Ok(entry) => {
+            (entry.uid, entry.gid, Some(entry.home).filter(|home| !home.is_empty()), Some(entry.name))
+        }
         Err(uid) => (*uid, 0, None, None),
     };
     let mut ids = UserIds { uid, gid: primary, additional_gids: Vec::new(), home: home.map(str::to_owned) };
@@ -165,7 +167,8 @@ pub fn home_of(uid: u32, passwd: &str) -> String {
 mod tests {
     use super::*;
 
-    const PASSWD: &str = "root:x:0:0:root:/root:/bin/sh\n# comment\nwww:x:33:33::/var/www:/bin/false\n4444:x:7:7::/:\nbad\n";
+    const PASSWD: &str =
+        "root:x:0:0:root:/root:/bin/sh\n# comment\nwww:x:33:33::/var/www:/bin/false\n4444:x:7:7::/:\nbad\n";
     const GROUP: &str = "root:x:0:\nwww:x:33:\naudio:x:29:www,root\nvideo:x:44:root, www\n";
 
     #[test]
@@ -199,7 +202,10 @@ mod tests {
         assert_eq!(resolve_owner("www", PASSWD, GROUP), Ok((33, 33)));
         assert_eq!(resolve_owner("1000", PASSWD, GROUP), Ok((1000, 1000)));
         assert_eq!(resolve_owner("1000:audio", PASSWD, GROUP), Ok((1000, 29)));
-        assert_eq!(resolve_owner("nobody", PASSWD, GROUP), Err(UserError::UnknownUser { name: "nobody".into() }));
+        assert_eq!(
+            resolve_owner("nobody", PASSWD, GROUP),
+            Err(UserError::UnknownUser { name: "nobody".into() })
+        );
         assert_eq!(resolve_owner("0:no", PASSWD, GROUP), Err(UserError::UnknownGroup { name: "no".into() }));
     }
 }
