@@ -1,7 +1,20 @@
 //! Dockerfile text to a typed IR, with spans on everything. No I/O.
+//!
+//! [`parse`] reads a [`Source`] and collects every error it can. Words stay raw ([`Word`]): the builder expands them
+//! with [`Word::expand`] once it knows the variables. [`ignore`] and [`glob`] match paths of a build context.
 
+mod error;
+pub mod glob;
+pub mod ignore;
 mod instruction;
+mod lint;
+mod parse;
 mod source;
+mod word;
 
+pub use error::{ParseError, ParseErrors};
 pub use instruction::*;
+pub use lint::{Rule, Warning};
+pub use parse::{Parsed, parse, parse_onbuild};
 pub use source::{Source, Span, Spanned};
+pub use word::{WordError, expand_heredoc};

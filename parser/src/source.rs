@@ -2,6 +2,11 @@
 
 use std::ops::Range;
 
+use crate::ParseErrors;
+
+/// U+FEFF in UTF-8, which some editors put first.
+const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
+
 /// Half-open range of byte offsets in a [`Source`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Span {
@@ -58,6 +63,22 @@ impl Source {
         let text = text.into();
         let line_starts = std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect();
         Self { name: name.into(), text, line_starts }
+    }
+
+    /// Text from a file: a byte order mark is dropped.
+    ///
+    /// # Errors
+    ///
+    /// An empty file, and one that isn't UTF-8 text (invalid bytes, a NUL). Spans of such errors are places in what
+    /// [`from_bytes_lossy`](Self::from_bytes_lossy) makes of the same bytes.
+    pub fn from_bytes(_name: impl Into<String>, _bytes: &[u8]) -> Result<Self, ParseErrors> {
+        todo!()
+    }
+
+    /// The same for showing what is wrong: what can't be read is replaced.
+    pub fn from_bytes_lossy(name: impl Into<String>, bytes: &[u8]) -> Self {
+        let bytes = bytes.strip_prefix(BYTE_ORDER_MARK).unwrap_or(bytes);
+        Self::new(name, String::from_utf8_lossy(bytes))
     }
 
     /// The name.
