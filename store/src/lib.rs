@@ -5,6 +5,11 @@
 //! them is disposable. Nothing half-made has a name: things are made under `tmp/`, renamed in, recorded last.
 
 pub mod archive;
+pub mod layer;
+pub mod merged;
+pub mod snapshot;
+pub mod stat_index;
+pub mod tree_writer;
 mod blob;
 mod build_log;
 mod cache_mount;

@@ -1,0 +1,1 @@
+//! ustar and PAX headers; pure.

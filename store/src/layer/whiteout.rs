@@ -1,0 +1,1 @@
+//! What removes and hides, in a tree and in a tar.
