@@ -5,11 +5,6 @@
 //! them is disposable. Nothing half-made has a name: things are made under `tmp/`, renamed in, recorded last.
 
 pub mod archive;
-pub mod layer;
-pub mod merged;
-pub mod snapshot;
-pub mod stat_index;
-pub mod tree_writer;
 mod blob;
 mod build_log;
 mod cache_mount;
@@ -23,13 +18,18 @@ mod id;
 mod image;
 mod index;
 mod input_node;
+pub mod layer;
 mod layers;
 mod layout;
 mod lease;
 mod lock;
+pub mod merged;
 mod open;
 mod record;
+pub mod snapshot;
+pub mod stat_index;
 mod tag;
+pub mod tree_writer;
 mod usage;
 
 pub use build_log::{BuildInfo, BuildLog, BuildLogError};

@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::{fmt, io};
 
-use rustix::fs::{AtFlags, Gid, Mode, OFlags, StatxFlags, Timespec, Timestamps, Uid, UTIME_OMIT};
+use rustix::fs::{AtFlags, Gid, Mode, OFlags, StatxFlags, Timespec, Timestamps, UTIME_OMIT, Uid};
 use rustix::path::Arg;
 
 /// A moment in Unix time, exact to the nanosecond.
@@ -28,10 +28,7 @@ impl Timestamp {
 
     /// A moment in nanoseconds since 1970.
     pub const fn from_nanos(nanos: i64) -> Self {
-        Self {
-            seconds: nanos.div_euclid(1_000_000_000),
-            nanoseconds: nanos.rem_euclid(1_000_000_000) as u32,
-        }
+        Self { seconds: nanos.div_euclid(1_000_000_000), nanoseconds: nanos.rem_euclid(1_000_000_000) as u32 }
     }
 
     /// Nanoseconds since 1970; saturates outside of the years 1677 to 2262.
@@ -187,10 +184,8 @@ impl Metadata {
     fn from_statx(stat: &rustix::fs::Statx) -> io::Result<Self> {
         let mode = u32::from(stat.stx_mode);
         let file_type = FileType::from_mode(mode).ok_or_else(|| io::Error::from(rustix::io::Errno::INVAL))?;
-        let time = |time: &rustix::fs::StatxTimestamp| Timestamp {
-            seconds: time.tv_sec,
-            nanoseconds: time.tv_nsec,
-        };
+        let time =
+            |time: &rustix::fs::StatxTimestamp| Timestamp { seconds: time.tv_sec, nanoseconds: time.tv_nsec };
         Ok(Self {
             file_type,
             mode: mode & 0o7777,

@@ -1,9 +1,10 @@
 //! The identity of a layer's content.
 
 use std::io;
-use std::ops::RangeInclusive;
 use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
+
+use crate::{ContentId, RunWindow};
 
 /// Why a content ID couldn't be computed.
 #[derive(Debug, thiserror::Error)]
@@ -30,12 +31,9 @@ pub enum ContentIdError {
 /// A blake3 over all that the layer at `tree` is: paths, types, modes, owners, link targets, hard-link
 /// groups, extended attributes, bytes, and times.
 ///
-/// A time within `window`, the Unix nanoseconds during which the step ran, counts as "now", whichever
+/// A time within `window`, during which the step ran, counts as "now", whichever
 /// it is; one outside was chosen and counts exactly.
-pub fn content_id(
-    tree: BorrowedFd<'_>,
-    window: Option<RangeInclusive<i64>>,
-) -> Result<[u8; 32], ContentIdError> {
+pub fn content_id(tree: BorrowedFd<'_>, window: Option<RunWindow>) -> Result<ContentId, ContentIdError> {
     let _ = (tree, window);
     todo!()
 }
