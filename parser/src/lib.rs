@@ -8,8 +8,10 @@ pub mod glob;
 pub mod ignore;
 mod instruction;
 mod lint;
+mod mapped;
 mod parse;
 mod source;
+mod suggest;
 mod word;
 
 pub use error::{ParseError, ParseErrors};

@@ -357,3 +357,13 @@ pub struct OnbuildInstruction {
     /// The same, parsed.
     pub instruction: Box<Instruction>,
 }
+
+impl Escape {
+    /// The character.
+    pub const fn character(self) -> char {
+        match self {
+            Self::Backslash => '\\',
+            Self::Backtick => '`',
+        }
+    }
+}
