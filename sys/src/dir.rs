@@ -191,3 +191,94 @@ fn ignore_missing(result: io::Result<()>) -> io::Result<()> {
         other => other,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    fn open(path: &std::path::Path) -> OwnedFd {
+        open_at(rustix::fs::CWD, path).unwrap()
+    }
+
+    #[test]
+    fn entries_are_sorted_and_typed() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("b"), "").unwrap();
+        fs::create_dir(dir.path().join("a")).unwrap();
+        symlink("x", dir.path().join("a-")).unwrap();
+        let entries = read_sorted(open(dir.path())).unwrap();
+        let names: Vec<_> = entries.iter().map(|entry| (entry.os_name(), entry.file_type.unwrap())).collect();
+        assert_eq!(
+            names,
+            [
+                (OsStr::new("a"), FileType::Directory),
+                (OsStr::new("a-"), FileType::Symlink),
+                (OsStr::new("b"), FileType::Regular)
+            ]
+        );
+    }
+
+    #[test]
+    fn a_removed_tree_takes_nothing_outside_with_it() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir_all(dir.path().join("kept/inner")).unwrap();
+        fs::write(dir.path().join("kept/file"), "").unwrap();
+        fs::create_dir_all(dir.path().join("tree/sub")).unwrap();
+        symlink(dir.path().join("kept"), dir.path().join("tree/sub/link")).unwrap();
+        symlink("../../kept", dir.path().join("tree/link")).unwrap();
+        let parent = open(dir.path());
+        remove_tree(&parent, "tree", None).unwrap();
+        assert!(!dir.path().join("tree").exists());
+        assert!(dir.path().join("kept/file").exists() && dir.path().join("kept/inner").exists());
+        symlink("kept", dir.path().join("link")).unwrap();
+        remove_tree(&parent, "link", None).unwrap();
+        assert!(dir.path().join("kept/file").exists());
+        remove_tree(&parent, "never-was", None).unwrap();
+    }
+
+    #[test]
+    fn another_inode_under_the_name_is_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(dir.path().join("ours")).unwrap();
+        fs::create_dir(dir.path().join("other")).unwrap();
+        let parent = open(dir.path());
+        let ours = file::metadata_at(&parent, "ours").unwrap().identity;
+        let error = remove_tree(&parent, "other", Some(ours)).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(Errno::STALE.raw_os_error()));
+        assert!(dir.path().join("other").exists());
+        remove_tree(&parent, "ours", Some(ours)).unwrap();
+        assert!(!dir.path().join("ours").exists());
+    }
+
+    #[test]
+    fn a_tree_deeper_than_any_path_or_descriptor_limit_is_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let parent = open(dir.path());
+        let mut here = parent.try_clone().unwrap();
+        for _ in 0..3000 {
+            file::create_dir_at(&here, "d", 0o700).unwrap();
+            file::create_file_at(&here, "f", 0o600).unwrap();
+            here = file::open_dir_at(&here, "d").unwrap();
+        }
+        remove_tree(&parent, "d", None).unwrap();
+        assert!(!dir.path().join("d").exists());
+    }
+
+    #[test]
+    #[ignore = "root: mounts tmpfs"]
+    fn root_what_is_mounted_in_a_tree_stops_its_removal() {
+        let dir = tempfile::tempdir().unwrap();
+        let mounted = dir.path().join("tree/mounted");
+        fs::create_dir_all(&mounted).unwrap();
+        rustix::mount::mount("none", &mounted, "tmpfs", rustix::mount::MountFlags::empty(), None).unwrap();
+        fs::write(mounted.join("file"), "kept").unwrap();
+        let error = remove_tree(open(dir.path()), "tree", None).unwrap_err();
+        let kept = mounted.join("file").exists();
+        rustix::mount::unmount(&mounted, rustix::mount::UnmountFlags::DETACH).unwrap();
+        assert!(kept);
+        assert!(matches!(Errno::from_io_error(&error), Some(Errno::XDEV | Errno::BUSY)), "{error}");
+    }
+}

@@ -33,14 +33,8 @@ pub enum Feature {
 
 impl Feature {
     /// Every feature, in the order of the enum.
-    pub const ALL: [Self; 6] = [
-        Self::OverlayFd,
-        Self::Idmap,
-        Self::MountSetattr,
-        Self::Openat2,
-        Self::Clone3,
-        Self::CloseRange,
-    ];
+    pub const ALL: [Self; 6] =
+        [Self::OverlayFd, Self::Idmap, Self::MountSetattr, Self::Openat2, Self::Clone3, Self::CloseRange];
 
     /// Its name on the command line and in the environment.
     pub fn name(self) -> &'static str {
@@ -67,7 +61,9 @@ impl fmt::Display for Feature {
 
 /// No feature has this name.
 #[derive(Debug, thiserror::Error)]
-#[error("unknown kernel feature `{name}` (known: overlay-fd, idmap, mount-setattr, openat2, clone3, close-range)")]
+#[error(
+    "unknown kernel feature `{name}` (known: overlay-fd, idmap, mount-setattr, openat2, clone3, close-range)"
+)]
 pub struct UnknownFeature {
     name: String,
 }

@@ -64,11 +64,12 @@ pub fn set(file: impl AsFd, attribute: &CStr, value: &[u8]) -> io::Result<()> {
 /// Sets an attribute of `name` in `dir`; the empty name is `dir` itself.
 pub fn set_at(dir: impl AsFd, name: &CStr, attribute: &CStr, value: &[u8]) -> io::Result<()> {
     let path = proc_path(&dir, name);
-    Ok(if name.is_empty() {
-        rustix::fs::setxattr(&path, attribute, value, XattrFlags::empty())?
+    let result = if name.is_empty() {
+        rustix::fs::setxattr(&path, attribute, value, XattrFlags::empty())
     } else {
-        rustix::fs::lsetxattr(&path, attribute, value, XattrFlags::empty())?
-    })
+        rustix::fs::lsetxattr(&path, attribute, value, XattrFlags::empty())
+    };
+    Ok(result?)
 }
 
 /// Removes an attribute of `name` in `dir`; the empty name is `dir` itself. One that isn't there is no error.
@@ -140,4 +141,49 @@ fn collect(
     }
     all.sort_unstable();
     Ok(all)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+    use crate::RootDir;
+
+    #[test]
+    fn attributes_are_read_and_set_by_name_and_by_descriptor() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("f"), "").unwrap();
+        let place = RootDir::open(dir.path()).unwrap();
+        let file = fs::File::open(dir.path().join("f")).unwrap();
+        assert_eq!(all(&file).unwrap(), []);
+        set_at(&place, c"f", c"user.b", b"2").unwrap();
+        set(&file, c"user.a", &[7; 3000]).unwrap();
+        let expected = [
+            Xattr { name: c"user.a".into(), value: vec![7; 3000] },
+            Xattr { name: c"user.b".into(), value: b"2".to_vec() },
+        ];
+        assert_eq!(all(&file).unwrap(), expected);
+        assert_eq!(all_at(&place, c"f").unwrap(), expected);
+        assert_eq!(all_at(place.open_path("f".as_ref()).unwrap(), c"").unwrap(), expected);
+        assert_eq!(get(&file, c"user.none").unwrap(), None);
+        remove_at(&place, c"f", c"user.a").unwrap();
+        remove_at(&place, c"f", c"user.a").unwrap();
+        assert_eq!(get_at(&place, c"f", c"user.a").unwrap(), None);
+    }
+
+    #[test]
+    #[ignore = "root: sets trusted attributes"]
+    fn root_a_symlink_has_its_own_attributes() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("f"), "").unwrap();
+        symlink("f", dir.path().join("l")).unwrap();
+        let place = RootDir::open(dir.path()).unwrap();
+        set_at(&place, c"l", c"trusted.x", b"link").unwrap();
+        assert_eq!(all_at(&place, c"f").unwrap(), []);
+        assert_eq!(get_at(&place, c"l", c"trusted.x").unwrap(), Some(b"link".to_vec()));
+        let link = place.open_path_nofollow("l".as_ref()).unwrap();
+        assert_eq!(get_at(&link, c"", c"trusted.x").unwrap(), Some(b"link".to_vec()));
+    }
 }
