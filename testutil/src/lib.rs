@@ -14,5 +14,5 @@ pub use golden::{assert_golden, assert_golden_with};
 pub use leak::{LeakCheck, Mount, descendants, mounts_below, processes_with_argument};
 pub use machine::{Requirement, is_strict, require};
 pub use registry_settings::RegistrySettings;
-pub use rootfs::{busybox_archive, busybox_rootfs, workspace_dir};
+pub use rootfs::{busybox_archive, busybox_rootfs, debian_archive, workspace_dir};
 pub use seed::Seed;

@@ -36,6 +36,23 @@ pub fn busybox_rootfs(dir: &Path) {
     assert!(status.success(), "cannot unpack `{}`: {status}", tar.display());
 }
 
+/// A tar of a minimal Debian bookworm root file system, made by `scripts/debian-base.sh` with the host's mirror
+/// settings; made once and kept as [`busybox_archive`] is.
+///
+/// # Panics
+///
+/// When the script fails (it says what is missing).
+pub fn debian_archive() -> PathBuf {
+    made_once("debian-bookworm.tar", |out| {
+        let settings = crate::RegistrySettings::from_host();
+        let options: Vec<String> =
+            settings.apt_options().into_iter().map(|option| format!("--aptopt={option}")).collect();
+        let mut arguments = vec![out];
+        arguments.extend(options.iter().map(Path::new));
+        script("debian-base.sh", &arguments);
+    })
+}
+
 /// `name` in the folder of made test inputs; `make` gets the path it shall fill when it isn't there.
 fn made_once(name: &str, make: impl FnOnce(&Path)) -> PathBuf {
     let dir = made_dir();
@@ -44,7 +61,8 @@ fn made_once(name: &str, make: impl FnOnce(&Path)) -> PathBuf {
     lock.lock().unwrap();
     let path = dir.join(name);
     if !path.exists() {
-        let fresh = dir.join(format!("{name}.{}", std::process::id()));
+        // The name's end tells mmdebstrap the format.
+        let fresh = dir.join(format!("{}.{name}", std::process::id()));
         make(&fresh);
         fs::rename(&fresh, &path).unwrap();
     }
