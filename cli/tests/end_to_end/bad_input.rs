@@ -9,7 +9,8 @@ use crate::harness::{Calque, Kernel, Outcome};
 /// Compares the exit code and all of stderr with the golden text.
 #[track_caller]
 fn assert_error(calque: &Calque, case: &str, outcome: &Outcome) {
-    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/end_to_end/bad_input").join(format!("{case}.txt"));
+    let golden =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/end_to_end/bad_input").join(format!("{case}.txt"));
     assert!(!outcome.stderr.contains("panicked"), "{}", outcome.stderr);
     let text = format!("exit code {}\n{}", outcome.code, outcome.stderr);
     testutil::assert_golden_with(golden, &masked(&text), &[(calque.dir().to_str().unwrap(), "DIR")]);
@@ -24,7 +25,8 @@ fn masked(text: &str) -> String {
             .split(' ')
             .map(|word| {
                 let number = word.strip_suffix('s').unwrap_or(word);
-                let is_duration = word.ends_with('s') && number.contains('.') && number.parse::<f64>().is_ok();
+                let is_duration =
+                    word.ends_with('s') && number.contains('.') && number.parse::<f64>().is_ok();
                 if is_duration { "TIME".to_owned() } else { mask_build_id(word) }
             })
             .collect();
@@ -81,7 +83,11 @@ const DOCKERFILES: [(&str, &str); 17] = [
 fn context(calque: &Calque, name: &str, dockerfile: &[u8]) -> std::path::PathBuf {
     let context = calque.context(
         name,
-        &[("present.txt", "x\n"), ("ignored.txt", "x\n"), (".dockerignore", "# not for the image\nignored.*\n")],
+        &[
+            ("present.txt", "x\n"),
+            ("ignored.txt", "x\n"),
+            (".dockerignore", "# not for the image\nignored.*\n"),
+        ],
     );
     fs::write(context.join("Dockerfile"), dockerfile).unwrap();
     context
@@ -120,8 +126,11 @@ fn root_a_binary_dockerfile_is_refused() {
 #[ignore = "root: starts containers"]
 fn root_crlf_and_a_byte_order_mark_are_accepted() {
     let calque = Calque::with_busybox(Kernel::Newest);
-    let context =
-        context(&calque, "app", b"\xef\xbb\xbfFROM busybox\r\nCOPY present.txt /\r\nRUN echo a > /a && \\\r\n    echo b >> /a\r\n");
+    let context = context(
+        &calque,
+        "app",
+        b"\xef\xbb\xbfFROM busybox\r\nCOPY present.txt /\r\nRUN echo a > /a && \\\r\n    echo b >> /a\r\n",
+    );
     calque.build(&context, "app");
     assert_eq!(calque.shell("app", "cat /a /present.txt"), "a\nb\nx\n");
 }

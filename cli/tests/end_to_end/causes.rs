@@ -123,9 +123,19 @@ const CAUSES: [(&str, Change, &str, &[&str]); 14] = [
     ),
     ("ENV", |p| p.edit_dockerfile("ENV MODE=fast", "ENV MODE=slow"), "RUN cat", &["ENV MODE: fast → slow"]),
     ("RUN text", |p| p.edit_dockerfile("$VERSION $MODE", "$MODE $VERSION"), "RUN cat", &["RUN"]),
-    ("shell", |p| p.edit_dockerfile("ENV MODE=fast", "SHELL [\"/bin/ash\", \"-c\"]\nENV MODE=fast"), "RUN cat", &["SHELL"]),
+    (
+        "shell",
+        |p| p.edit_dockerfile("ENV MODE=fast", "SHELL [\"/bin/ash\", \"-c\"]\nENV MODE=fast"),
+        "RUN cat",
+        &["SHELL"],
+    ),
     ("user", |p| p.edit_dockerfile("RUN cat", "USER 0:0\nRUN cat"), "RUN cat", &["USER"]),
-    ("base image", |p| base(p.calque, "base:1", "second"), "COPY src/", &["base image base:1 moved: sha256:", " → sha256:"]),
+    (
+        "base image",
+        |p| base(p.calque, "base:1", "second"),
+        "COPY src/",
+        &["base image base:1 moved: sha256:", " → sha256:"],
+    ),
 ];
 
 #[test]
@@ -190,8 +200,11 @@ fn root_what_is_no_input_is_no_miss() {
         let id = calque.image_id("app");
         change(&mut project);
         let outcome = project.build();
-        let missed: Vec<_> =
-            outcome.steps().into_iter().filter(|step| !step.is_cached && !step.label.contains("] FROM ")).collect();
+        let missed: Vec<_> = outcome
+            .steps()
+            .into_iter()
+            .filter(|step| !step.is_cached && !step.label.contains("] FROM "))
+            .collect();
         if !missed.is_empty() {
             wrong.push(format!("{name}: {missed:?}\n{}", outcome.stderr));
         } else if calque.image_id("app") != id && !name.contains("ARG") {
@@ -218,7 +231,8 @@ fn root_an_arg_of_another_stage_misses_there_only() {
 #[ignore = "root: starts containers"]
 fn root_edits_that_keep_size_and_mtime_are_never_a_hit() {
     let calque = Calque::with_busybox(Kernel::Newest);
-    let context = calque.context("app", &[("Dockerfile", "FROM busybox\nCOPY data /data\n"), ("data", "00000000")]);
+    let context =
+        calque.context("app", &[("Dockerfile", "FROM busybox\nCOPY data /data\n"), ("data", "00000000")]);
     let time = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
     let rounds = if std::env::var_os("CALQUE_SOAK").is_some() { 500 } else { 40 };
     for round in 0..rounds {

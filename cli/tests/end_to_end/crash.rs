@@ -32,12 +32,16 @@ fn root_a_build_killed_at_any_moment_leaves_a_usable_store() {
     println!("seed {} rounds {rounds}", seed.value());
     let calque = Calque::with_busybox(Kernel::Newest);
     let files: Vec<(String, String)> = (0..200)
-        .map(|number| (format!("tree/dir{}/file{number}", number % 10), format!("content {number}\n").repeat(50)))
+        .map(|number| {
+            (format!("tree/dir{}/file{number}", number % 10), format!("content {number}\n").repeat(50))
+        })
         .collect();
-    let mut context: Vec<(&str, &str)> = files.iter().map(|(path, text)| (path.as_str(), text.as_str())).collect();
+    let mut context: Vec<(&str, &str)> =
+        files.iter().map(|(path, text)| (path.as_str(), text.as_str())).collect();
     context.push(("Dockerfile", DOCKERFILE));
     let context = calque.context("app", &context);
-    let arguments = |nonce: &str| build_arguments(&context, "app", &["--build-arg", &format!("NONCE={nonce}")]);
+    let arguments =
+        |nonce: &str| build_arguments(&context, "app", &["--build-arg", &format!("NONCE={nonce}")]);
 
     let started = Instant::now();
     calque.ok(arguments("whole"));
@@ -54,8 +58,14 @@ fn root_a_build_killed_at_any_moment_leaves_a_usable_store() {
 
         let next = calque.run(arguments(&nonce));
         assert_eq!(next.code, 0, "round {round}, killed after {moment:?} ({killed:?}):\n{}", next.stderr);
-        let seen = calque.shell("app", "cat /app/last /left 2>/dev/null; ls /app/right | wc -l; ls /app/copy | wc -l; pwd");
-        assert!(seen.starts_with(&format!("{nonce}\n9\n9\n")), "round {round}, killed after {moment:?}: {seen}");
+        let seen = calque.shell(
+            "app",
+            "cat /app/last /left 2>/dev/null; ls /app/right | wc -l; ls /app/copy | wc -l; pwd",
+        );
+        assert!(
+            seen.starts_with(&format!("{nonce}\n9\n9\n")),
+            "round {round}, killed after {moment:?}: {seen}"
+        );
         calque.assert_nothing_mounted();
         assert_eq!(in_flight(calque.store()), Vec::<String>::new(), "round {round}, killed after {moment:?}");
     }

@@ -19,8 +19,8 @@ CMD [\"program\"]
 fn root_a_rebuilt_stage_with_equal_content_keeps_the_image() {
     for kernel in BOTH_KERNELS {
         let calque = Calque::with_busybox(kernel);
-        let context = calque
-            .context("app", &[("Dockerfile", COMPILES), ("src/program", "# a comment\necho hello\n")]);
+        let context =
+            calque.context("app", &[("Dockerfile", COMPILES), ("src/program", "# a comment\necho hello\n")]);
         calque.build(&context, "app");
         let id = calque.image_id("app");
         write(&context.join("src/program"), "# another comment\necho hello\n");
@@ -71,7 +71,8 @@ fn root_a_file_edited_while_it_is_copied_never_gives_a_wrong_hit() {
         let started = calque.start(build_arguments(&context, "app", &[]));
         let mut round = 0_u64;
         let pid = started.pid();
-        let is_running = || fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !stat.contains(") Z "));
+        let is_running =
+            || fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !stat.contains(") Z "));
         while is_running() {
             round += 1;
             // The same size each time, so that only the content tells.
@@ -85,7 +86,20 @@ fn root_a_file_edited_while_it_is_copied_never_gives_a_wrong_hit() {
         fs::write(context.join("data"), &settled).unwrap();
         calque.build(&context, "app");
         let copied = calque.shell("app", "sha256sum < /data");
-        let expected = calque.ok(["run", "--rm", "--network", "none", "-v", &format!("{}:/given:ro", context.display()), "busybox", "sh", "-c", "sha256sum < /given/data"]).stdout;
+        let expected = calque
+            .ok([
+                "run",
+                "--rm",
+                "--network",
+                "none",
+                "-v",
+                &format!("{}:/given:ro", context.display()),
+                "busybox",
+                "sh",
+                "-c",
+                "sha256sum < /given/data",
+            ])
+            .stdout;
         assert_eq!(copied, expected, "attempt {attempt}: the image has another content than the context");
         // A cached build of what the racing build saw must not exist under today's content.
         let again = calque.build(&context, "app");

@@ -12,7 +12,8 @@ fn root_debian_and_a_python_application_build_and_run() {
     let mut results = Vec::new();
     for kernel in BOTH_KERNELS {
         let calque = Calque::new(kernel);
-        let base = calque.context("base", &[("Dockerfile", "FROM scratch\nADD base.tar /\nCMD [\"bash\"]\n")]);
+        let base =
+            calque.context("base", &[("Dockerfile", "FROM scratch\nADD base.tar /\nCMD [\"bash\"]\n")]);
         fs::hard_link(debian_archive(), base.join("base.tar"))
             .or_else(|_| fs::copy(debian_archive(), base.join("base.tar")).map(drop))
             .unwrap();
@@ -22,8 +23,14 @@ fn root_debian_and_a_python_application_build_and_run() {
         let flags: Vec<&str> = settings.iter().map(String::as_str).chain(["--network", "host"]).collect();
         let python = workspace_dir().join("testdata/python");
         let outcome: Outcome = calque.build_with(&python, "app:1.0", &flags);
-        let versions = calque.shell("app:1.0", "python3 --version; git --version; curl --version | head -n 1");
-        assert!(versions.contains("Python 3.11") && versions.contains("git version") && versions.contains("curl 7"), "{versions}");
+        let versions =
+            calque.shell("app:1.0", "python3 --version; git --version; curl --version | head -n 1");
+        assert!(
+            versions.contains("Python 3.11")
+                && versions.contains("git version")
+                && versions.contains("curl 7"),
+            "{versions}"
+        );
         assert_eq!(
             calque.ok(["run", "--rm", "--network", "none", "app:1.0", "7"]).stdout,
             "signed: 7\nchecked: 7\n",

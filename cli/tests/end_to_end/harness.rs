@@ -221,7 +221,9 @@ impl Outcome {
     pub(crate) fn steps(&self) -> Vec<Step> {
         let mut steps: std::collections::BTreeMap<u32, Step> = std::collections::BTreeMap::new();
         for line in self.stderr.lines().chain(self.stdout.lines()) {
-            let Some((number, text)) = line.strip_prefix('#').and_then(|rest| rest.split_once(' ')) else { continue };
+            let Some((number, text)) = line.strip_prefix('#').and_then(|rest| rest.split_once(' ')) else {
+                continue;
+            };
             let Ok(number) = number.parse() else { continue };
             let step = steps.entry(number).or_default();
             if text.starts_with('[') && step.label.is_empty() {
@@ -234,7 +236,10 @@ impl Outcome {
                 step.is_same_as_before = true;
             }
         }
-        steps.into_values().filter(|step| step.label.starts_with('[') && !step.label.starts_with("[internal]")).collect()
+        steps
+            .into_values()
+            .filter(|step| step.label.starts_with('[') && !step.label.starts_with("[internal]"))
+            .collect()
     }
 
     /// The one step whose label contains `text`.
@@ -248,8 +253,11 @@ impl Outcome {
     /// Requires that every step that can be cached was.
     #[track_caller]
     pub(crate) fn assert_all_cached(&self) {
-        let run: Vec<Step> =
-            self.steps().into_iter().filter(|step| !step.is_cached && !step.label.contains("] FROM ")).collect();
+        let run: Vec<Step> = self
+            .steps()
+            .into_iter()
+            .filter(|step| !step.is_cached && !step.label.contains("] FROM "))
+            .collect();
         assert!(run.is_empty(), "not cached: {run:?}\n{}", self.stderr);
         assert!(self.steps().iter().any(|step| step.is_cached), "no step at all:\n{}", self.stderr);
     }
@@ -286,7 +294,9 @@ impl Started {
     /// What it printed so far on stdout and stderr.
     pub(crate) fn printed(&self) -> String {
         ["stdout", "stderr"]
-            .map(|name| String::from_utf8_lossy(&fs::read(self.output.path().join(name)).unwrap()).into_owned())
+            .map(|name| {
+                String::from_utf8_lossy(&fs::read(self.output.path().join(name)).unwrap()).into_owned()
+            })
             .concat()
     }
 

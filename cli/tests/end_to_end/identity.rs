@@ -31,8 +31,17 @@ fn container_process(calque_pid: u32, marker: &str) -> u32 {
 #[ignore = "root: starts containers"]
 fn root_in_the_container_is_not_root_on_the_host() {
     let calque = Calque::with_busybox(Kernel::Newest);
-    let mut started =
-        calque.start(["run", "--rm", "--network", "none", "busybox", "sh", "-c", "id -u; sleep 1000; :", "marker-1"]);
+    let mut started = calque.start([
+        "run",
+        "--rm",
+        "--network",
+        "none",
+        "busybox",
+        "sh",
+        "-c",
+        "id -u; sleep 1000; :",
+        "marker-1",
+    ]);
     started.wait_for("0\n");
     let pid = container_process(started.pid(), "marker-1");
     assert_eq!(uids(pid), [CONTAINER_ROOT; 4]);
@@ -45,12 +54,15 @@ fn root_in_the_container_is_not_root_on_the_host() {
 #[ignore = "root: starts containers"]
 fn root_in_a_build_step_is_not_root_on_the_host() {
     let calque = Calque::with_busybox(Kernel::Newest);
-    let context = calque.context("app", &[("Dockerfile", "FROM busybox\nRUN echo here-$((40+2)); sleep 1000; : marker-2\n")]);
+    let context = calque
+        .context("app", &[("Dockerfile", "FROM busybox\nRUN echo here-$((40+2)); sleep 1000; : marker-2\n")]);
     let mut started = calque.start(crate::harness::build_arguments(&context, "app", &[]));
     started.wait_for("here-42");
     let pid = descendants(started.pid())
         .into_iter()
-        .find(|pid| fs::read_to_string(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.contains("marker-2")))
+        .find(|pid| {
+            fs::read_to_string(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.contains("marker-2"))
+        })
         .expect("the step's process is a descendant of calque");
     assert_eq!(uids(pid), [CONTAINER_ROOT; 4]);
 }
@@ -60,7 +72,17 @@ fn root_in_a_build_step_is_not_root_on_the_host() {
 fn root_with_the_hosts_user_namespace_it_is() {
     let calque = Calque::with_busybox(Kernel::Newest);
     let mut started = calque.start([
-        "run", "--rm", "--userns", "host", "--network", "none", "busybox", "sh", "-c", "id -u; sleep 1000; :", "marker-3",
+        "run",
+        "--rm",
+        "--userns",
+        "host",
+        "--network",
+        "none",
+        "busybox",
+        "sh",
+        "-c",
+        "id -u; sleep 1000; :",
+        "marker-3",
     ]);
     started.wait_for("0\n");
     assert_eq!(uids(container_process(started.pid(), "marker-3")), [0; 4]);
@@ -99,18 +121,41 @@ fn root_a_bind_mount_is_writable_and_its_new_files_are_the_users() {
         std::os::unix::fs::chown(source.join("given.txt"), Some(4321), Some(4321)).unwrap();
         let volume = format!("{}:/src", source.display());
         let output = calque.ok([
-            "run", "--rm", "--network", "none", "-v", &volume, "-w", "/src", "busybox", "sh", "-c",
+            "run",
+            "--rm",
+            "--network",
+            "none",
+            "-v",
+            &volume,
+            "-w",
+            "/src",
+            "busybox",
+            "sh",
+            "-c",
             "cat given.txt && echo made > made.txt && mkdir dir && stat -c %u given.txt",
         ]);
         assert_eq!(output.stdout, "given\n4321\n");
         let made = fs::metadata(source.join("made.txt")).unwrap();
-        assert_eq!((made.uid(), made.gid()), (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw()));
+        assert_eq!(
+            (made.uid(), made.gid()),
+            (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw())
+        );
         assert_eq!(fs::read_to_string(source.join("made.txt")).unwrap(), "made\n");
         assert_eq!(fs::metadata(source.join("dir")).unwrap().uid(), rustix::process::geteuid().as_raw());
 
         let read_only = format!("{}:/src:ro", source.display());
-        let refused =
-            calque.run(["run", "--rm", "--network", "none", "-v", &read_only, "busybox", "sh", "-c", "echo x > /src/no"]);
+        let refused = calque.run([
+            "run",
+            "--rm",
+            "--network",
+            "none",
+            "-v",
+            &read_only,
+            "busybox",
+            "sh",
+            "-c",
+            "echo x > /src/no",
+        ]);
         assert_eq!(refused.code, 1);
         assert!(refused.stderr.contains("Read-only file system"), "{}", refused.stderr);
     }

@@ -53,7 +53,10 @@ pub(crate) fn assert_umoci_agrees(calque: &Calque, image: &str) {
             &format!("oci:{}:image", layout.display()),
         ],
     );
-    program("umoci", &["unpack", "--image", &format!("{}:image", layout.display()), bundle.to_str().unwrap()]);
+    program(
+        "umoci",
+        &["unpack", "--image", &format!("{}:image", layout.display()), bundle.to_str().unwrap()],
+    );
     assert_container_has(calque, image, &bundle.join("rootfs"));
     fs::remove_dir_all(bundle).unwrap();
     fs::remove_dir_all(layout).unwrap();
@@ -63,13 +66,26 @@ pub(crate) fn assert_umoci_agrees(calque: &Calque, image: &str) {
 #[track_caller]
 fn assert_container_has(calque: &Calque, image: &str, expected: &Path) {
     let mut started = calque.start([
-        "run", "--rm", "--userns", "host", "--network", "none", "--entrypoint", "sh", image, "-c", "echo ready; sleep 1000; :",
+        "run",
+        "--rm",
+        "--userns",
+        "host",
+        "--network",
+        "none",
+        "--entrypoint",
+        "sh",
+        image,
+        "-c",
+        "echo ready; sleep 1000; :",
         "marker-tree",
     ]);
     started.wait_for("ready");
     let pid = descendants(started.pid())
         .into_iter()
-        .find(|pid| fs::read_to_string(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.starts_with("sh") && line.contains("marker-tree")))
+        .find(|pid| {
+            fs::read_to_string(format!("/proc/{pid}/cmdline"))
+                .is_ok_and(|line| line.starts_with("sh") && line.contains("marker-tree"))
+        })
         .unwrap();
     // Folders on which the runtime mounts something may be made for that, and then lie in no layer.
     let skipped: BTreeSet<PathBuf> = mount_points(pid);
@@ -154,7 +170,8 @@ fn root_a_saved_image_is_the_same_bytes_each_time() {
 fn root_from_takes_scratch_and_named_contexts() {
     let calque = Calque::with_busybox(Kernel::Newest);
     let more = calque.context("more", &[("m.txt", "more\n")]);
-    let context = calque.context("app", &[("Dockerfile", "FROM base AS b\nFROM b\nCOPY --from=more m.txt /m\n")]);
+    let context =
+        calque.context("app", &[("Dockerfile", "FROM base AS b\nFROM b\nCOPY --from=more m.txt /m\n")]);
     // A layout made by another program as the base.
     let layout = calque.dir().join("layout");
     let archive = testutil::busybox_archive();
@@ -180,7 +197,8 @@ fn root_from_takes_scratch_and_named_contexts() {
     );
     assert_eq!(calque.shell("app", "cat /m"), "more\n");
 
-    let scratch = calque.context("scratch", &[("Dockerfile", "FROM scratch\nCOPY a.txt /\n"), ("a.txt", "a\n")]);
+    let scratch =
+        calque.context("scratch", &[("Dockerfile", "FROM scratch\nCOPY a.txt /\n"), ("a.txt", "a\n")]);
     calque.build(&scratch, "scratch-app");
     assert_eq!(calque.diff_ids("scratch-app").len(), 1);
 }

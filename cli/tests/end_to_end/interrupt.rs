@@ -15,7 +15,10 @@ fn root_ctrl_c_in_a_run_leaves_nothing() {
         let calque = Calque::with_busybox(kernel);
         let context = calque.context(
             "app",
-            &[("Dockerfile", "FROM busybox\nRUN trap '' INT TERM; echo here-$((40+2)); sleep 1000 & sleep 1001; wait\n")],
+            &[(
+                "Dockerfile",
+                "FROM busybox\nRUN trap '' INT TERM; echo here-$((40+2)); sleep 1000 & sleep 1001; wait\n",
+            )],
         );
         let mut started = calque.start(build_arguments(&context, "app", &[]));
         started.wait_for("here-42");
@@ -27,7 +30,8 @@ fn root_ctrl_c_in_a_run_leaves_nothing() {
         let took = interrupted.elapsed();
         assert_eq!(outcome.code, 130, "{}", outcome.stderr);
         assert!(took < Duration::from_secs(1), "{kernel:?}: it took {took:?}");
-        let alive: Vec<_> = children.into_iter().filter(|pid| Path::new(&format!("/proc/{pid}")).exists()).collect();
+        let alive: Vec<_> =
+            children.into_iter().filter(|pid| Path::new(&format!("/proc/{pid}")).exists()).collect();
         assert!(alive.is_empty(), "still there: {alive:?}");
         calque.assert_nothing_mounted();
         // The store is clean: nothing in flight is left after the next command.
@@ -41,7 +45,14 @@ fn root_ctrl_c_in_a_run_leaves_nothing() {
 fn root_signals_reach_the_container() {
     let calque = Calque::with_busybox(Kernel::Newest);
     let mut started = calque.start([
-        "run", "--rm", "--network", "none", "busybox", "sh", "-c", "trap 'echo got-it; exit 7' TERM; echo ready; while :; do sleep 0.05; done",
+        "run",
+        "--rm",
+        "--network",
+        "none",
+        "busybox",
+        "sh",
+        "-c",
+        "trap 'echo got-it; exit 7' TERM; echo ready; while :; do sleep 0.05; done",
     ]);
     started.wait_for("ready");
     started.signal(rustix::process::Signal::TERM);
@@ -53,8 +64,16 @@ fn root_signals_reach_the_container() {
 #[ignore = "root: starts containers"]
 fn root_a_container_dies_with_its_calque() {
     let calque = Calque::with_busybox(Kernel::Newest);
-    let mut started =
-        calque.start(["run", "--network", "none", "busybox", "sh", "-c", "echo ready; sleep 1000; :", "marker-dies"]);
+    let mut started = calque.start([
+        "run",
+        "--network",
+        "none",
+        "busybox",
+        "sh",
+        "-c",
+        "echo ready; sleep 1000; :",
+        "marker-dies",
+    ]);
     started.wait_for("ready");
     started.signal(rustix::process::Signal::KILL);
     started.wait().assert_code(137);
@@ -70,12 +89,14 @@ fn root_a_full_disk_is_one_clear_error() {
     let outside = tempfile::tempdir().unwrap();
     let disk = outside.path().join("disk");
     fs::create_dir(&disk).unwrap();
-    let mount = |arguments: &[&str]| assert!(Command::new("mount").args(arguments).status().unwrap().success());
+    let mount =
+        |arguments: &[&str]| assert!(Command::new("mount").args(arguments).status().unwrap().success());
     mount(&["-t", "tmpfs", "-o", "size=24m", "tmpfs", disk.to_str().unwrap()]);
     let result = std::panic::catch_unwind(|| {
         let calque = Calque::new(Kernel::Newest).at_store(disk.join("store"));
         calque.ok(["load", "-q", "-i", testutil::busybox_archive().to_str().unwrap()]);
-        let run = calque.context("run", &[("Dockerfile", "FROM busybox\nRUN dd if=/dev/zero of=/big bs=1M count=40\n")]);
+        let run = calque
+            .context("run", &[("Dockerfile", "FROM busybox\nRUN dd if=/dev/zero of=/big bs=1M count=40\n")]);
         let failed = calque.run(build_arguments(&run, "big", &[]));
         failed.assert_code(1);
         assert!(failed.stderr.contains("No space left on device"), "{}", failed.stderr);
@@ -101,6 +122,8 @@ fn root_a_full_disk_is_one_clear_error() {
 /// Names in the store's folder of things in flight, but for its own bookkeeping.
 pub(crate) fn in_flight(store: &Path) -> Vec<String> {
     fs::read_dir(store.join("tmp"))
-        .map(|entries| entries.map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned()).collect())
+        .map(|entries| {
+            entries.map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned()).collect()
+        })
         .unwrap_or_default()
 }

@@ -20,8 +20,10 @@ COPY --from=right /right /
 RUN --mount=type=cache,id=count,target=/count echo last >> /count/log; sleep 0.5; echo last > /last
 ";
     let context = calque.context("app", &[("Dockerfile", dockerfile), ("a.txt", "a\n")]);
-    let (one, two) =
-        (calque.start(build_arguments(&context, "one", &[])), calque.start(build_arguments(&context, "two", &[])));
+    let (one, two) = (
+        calque.start(build_arguments(&context, "one", &[])),
+        calque.start(build_arguments(&context, "two", &[])),
+    );
     let (one, two) = (one.wait(), two.wait());
     one.assert_code(0);
     two.assert_code(0);
@@ -29,7 +31,10 @@ RUN --mount=type=cache,id=count,target=/count echo last >> /count/log; sleep 0.5
 
     let counter = calque.context(
         "counter",
-        &[("Dockerfile", "FROM busybox\nRUN --mount=type=cache,id=count,target=/count sort /count/log > /log\n")],
+        &[(
+            "Dockerfile",
+            "FROM busybox\nRUN --mount=type=cache,id=count,target=/count sort /count/log > /log\n",
+        )],
     );
     calque.build(&counter, "counter");
     assert_eq!(calque.shell("counter", "cat /log"), "first\nlast\nleft\nright\n");
@@ -48,7 +53,10 @@ fn root_eight_processes_use_one_store() {
     let contexts: Vec<_> = (0..8)
         .map(|number| {
             let dockerfile = format!("FROM busybox\nCOPY shared.txt /\nRUN echo {number} > /number\n");
-            calque.context(&format!("app{number}"), &[("Dockerfile", dockerfile.as_str()), ("shared.txt", "same\n")])
+            calque.context(
+                &format!("app{number}"),
+                &[("Dockerfile", dockerfile.as_str()), ("shared.txt", "same\n")],
+            )
         })
         .collect();
     let started: Vec<_> = contexts
@@ -61,7 +69,15 @@ fn root_eight_processes_use_one_store() {
     }
     let running: Vec<_> = (0..8)
         .map(|number| {
-            calque.start(["run", "--rm", "--network", "none", format!("app{number}").as_str(), "cat", "/number"])
+            calque.start([
+                "run",
+                "--rm",
+                "--network",
+                "none",
+                format!("app{number}").as_str(),
+                "cat",
+                "/number",
+            ])
         })
         .collect();
     for (number, running) in running.into_iter().enumerate() {

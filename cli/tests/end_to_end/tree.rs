@@ -24,7 +24,11 @@ pub(crate) struct Entry {
 
 /// Reads the tree below `root`. `id_offset` is subtracted from the owners; paths in `skipped` and all that is below
 /// them are left out.
-pub(crate) fn read_tree(root: &Path, id_offset: u32, skipped: &BTreeSet<PathBuf>) -> BTreeMap<PathBuf, Entry> {
+pub(crate) fn read_tree(
+    root: &Path,
+    id_offset: u32,
+    skipped: &BTreeSet<PathBuf>,
+) -> BTreeMap<PathBuf, Entry> {
     let mut entries = BTreeMap::new();
     let mut pending = vec![PathBuf::new()];
     while let Some(below) = pending.pop() {
@@ -76,7 +80,9 @@ fn read_entry(path: &Path, id_offset: u32) -> Entry {
 
 /// FNV-1a: enough to see a difference between two trees that were meant to be one.
 fn hash(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3))
+    bytes
+        .iter()
+        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3))
 }
 
 fn xattrs(path: &Path) -> BTreeMap<String, Vec<u8>> {
