@@ -1,0 +1,297 @@
+//! The build context: a folder of the user's, what `.dockerignore` leaves of it, and the digests of its files.
+//!
+//! A folder is opened once; everything below is reached by descriptor, one component at a time, never through a
+//! symlink and never above it. Only regular files are ever opened.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use parser::ignore::{Decision, IgnoreError, IgnoreFile};
+use rustix::fs::OFlags;
+use sys::RootDir;
+use sys::file::Metadata;
+use sys::xattr::Xattr;
+
+use crate::source_tree::{Content, Entry, Listing, SourceError, SourceTree, TreeReader};
+use crate::suggest::nearest;
+
+/// A folder as a build sees it.
+pub(crate) struct Context {
+    tree: SourceTree,
+    folder: PathBuf,
+    root: RootDir,
+    ignore: Ignore,
+}
+
+/// Why a folder can't be a context.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ContextError {
+    /// It can't be opened, or is no folder.
+    #[error("cannot open the build context `{}`", folder.display())]
+    Open {
+        /// As given.
+        folder: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// An ignore file can't be read.
+    #[error("cannot read `{}`", path.display())]
+    ReadIgnore {
+        /// Which.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// An ignore file can't be understood.
+    #[error("cannot parse `{}`", path.display())]
+    ParseIgnore {
+        /// Which.
+        path: PathBuf,
+        /// The line.
+        source: IgnoreError,
+    },
+    /// The stat index can't be read or written.
+    #[error("cannot keep the stat index of `{}`", folder.display())]
+    StatIndex {
+        /// The context.
+        folder: PathBuf,
+        /// Why not.
+        source: store::stat_index::StatIndexError,
+    },
+}
+
+/// An ignore file and where it stands.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Ignore {
+    /// As messages name it: `.dockerignore`.
+    name: String,
+    lines: Vec<String>,
+    patterns: IgnoreFile,
+}
+
+/// An ignore file is a list of patterns; one of this size is something else.
+const IGNORE_LIMIT_BYTES: u64 = 4 << 20;
+
+impl Ignore {
+    /// Finds the ignore file of a build: `<Dockerfile>.dockerignore` stands before `.dockerignore`, and that before
+    /// `.containerignore`; they are never merged (D-141).
+    pub(crate) fn find(root: &RootDir, dockerfile: Option<&Path>) -> Result<Self, ContextError> {
+        if let Some(dockerfile) = dockerfile {
+            let mut path = dockerfile.as_os_str().to_owned();
+            path.push(".dockerignore");
+            let path = PathBuf::from(path);
+            let fail = |source| ContextError::ReadIgnore { path: path.clone(), source };
+            // The user named the Dockerfile: its neighbour is looked up as he sees it.
+            match sys::file::metadata_at(rustix::fs::CWD, &path) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(fail(error)),
+                Ok(_) => {
+                    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+                    let folder = RootDir::open(parent.unwrap_or(Path::new("."))).map_err(fail)?;
+                    let name = path.file_name().expect("a suffix was added");
+                    let (file, _) = folder.open_file(Path::new(name)).map_err(fail)?;
+                    return Self::read(path.clone(), File::from(file));
+                }
+            }
+        }
+        for name in [".dockerignore", ".containerignore"] {
+            match root.open_file(Path::new(name)) {
+                Ok((file, _)) => return Self::read(PathBuf::from(name), File::from(file)),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(source) => return Err(ContextError::ReadIgnore { path: PathBuf::from(name), source }),
+            }
+        }
+        Ok(Self::default())
+    }
+
+    fn read(path: PathBuf, file: File) -> Result<Self, ContextError> {
+        let mut bytes = Vec::new();
+        file.take(IGNORE_LIMIT_BYTES)
+            .read_to_end(&mut bytes)
+            .map_err(|source| ContextError::ReadIgnore { path: path.clone(), source })?;
+        let text = String::from_utf8_lossy(&bytes);
+        let patterns =
+            IgnoreFile::parse(&text).map_err(|source| ContextError::ParseIgnore { path: path.clone(), source })?;
+        let lines = text.lines().map(|line| line.trim().to_owned()).collect();
+        Ok(Self { name: path.display().to_string(), lines, patterns })
+    }
+}
+
+/// Why a path isn't in the context.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Absence {
+    /// It is there, but a line of the ignore file leaves it out.
+    Ignored {
+        /// `.dockerignore`.
+        file: String,
+        /// From 1.
+        line: usize,
+        /// The line's text.
+        pattern: String,
+    },
+    /// It isn't there; another name is near.
+    Near {
+        /// The path with that name.
+        suggestion: String,
+    },
+    /// It isn't there.
+    Unknown,
+}
+
+impl Context {
+    /// Opens `folder`. `dockerfile` is where the Dockerfile was read from, for its own ignore file.
+    pub(crate) fn open(
+        folder: &Path,
+        dockerfile: Option<&Path>,
+        index: Option<DigestIndex>,
+    ) -> Result<Self, ContextError> {
+        let fail = |source| ContextError::Open { folder: folder.to_path_buf(), source };
+        let root = RootDir::open(folder).map_err(fail)?;
+        let metadata = sys::file::metadata(&root).map_err(fail)?;
+        let ignore = Ignore::find(&root, dockerfile)?;
+        let reader = ContextReader {
+            root: RootDir::from_fd(root.as_fd().try_clone_to_owned().map_err(fail)?),
+            ignore: ignore.patterns.clone(),
+            index,
+        };
+        let tree = SourceTree::new(Box::new(reader), metadata);
+        Ok(Self { tree, folder: folder.to_path_buf(), root, ignore })
+    }
+
+    /// What the ignore file leaves.
+    pub(crate) fn tree(&self) -> &SourceTree {
+        &self.tree
+    }
+
+    /// The folder as the user named it.
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Says why `path` (relative, clean) isn't in the tree.
+    pub(crate) fn explain_absence(&self, path: &Path) -> Absence {
+        if self.root.symlink_metadata(path).is_ok() {
+            if let Some(Decision { ignored: true, line }) = self.ignore.patterns.verdict_alone(path) {
+                let pattern = self.ignore.lines.get(line.wrapping_sub(1)).cloned().unwrap_or_default();
+                return Absence::Ignored { file: self.ignore.name.clone(), line, pattern };
+            }
+        }
+        nearest_path(&self.tree, path).map_or(Absence::Unknown, |suggestion| Absence::Near { suggestion })
+    }
+}
+
+/// The path with the last component that fails replaced by the nearest name beside it.
+pub(crate) fn nearest_path(tree: &SourceTree, path: &Path) -> Option<String> {
+    let mut known = PathBuf::new();
+    for component in path.components() {
+        let next = known.join(component);
+        if matches!(tree.find(&next, true), Ok(Some(_))) {
+            known = next;
+            continue;
+        }
+        let here = tree.find(&known, true).ok()??;
+        let names = tree.children(&here.path, here.entry).ok()?;
+        let wanted = component.as_os_str().to_string_lossy();
+        let rest: PathBuf = path.components().skip(next.components().count()).collect();
+        let with_rest = |name: &str| known.join(name).join(&rest);
+        let names: Vec<String> = names
+            .iter()
+            .map(|entry| entry.name.to_string_lossy().into_owned())
+            .filter(|name| matches!(tree.find(&with_rest(name), true), Ok(Some(_))))
+            .collect();
+        let near = nearest(&wanted, names.iter().map(String::as_str))?;
+        return Some(with_rest(near).display().to_string().trim_end_matches('/').to_owned());
+    }
+    None
+}
+
+struct ContextReader {
+    root: RootDir,
+    ignore: IgnoreFile,
+    index: Option<DigestIndex>,
+}
+
+impl ContextReader {
+    /// `decision` is what the ignore file says of `dir` itself.
+    fn list_with(&self, dir: &Path, decision: Option<Decision>) -> io::Result<Listing> {
+        let path = if dir.as_os_str().is_empty() { Path::new(".") } else { dir };
+        let fd = self.root.open_at(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW, 0)?;
+        let xattrs = sys::xattr::all(&fd)?.into_iter().filter(is_kept).collect();
+        let mut entries = Vec::new();
+        sys::dir::for_each(&fd, |name, file_type| {
+            let os_name = OsStr::from_bytes(name.to_bytes());
+            let mut listing = None;
+            if !self.ignore.is_empty() {
+                let path = dir.join(os_name);
+                if let Some(verdict @ Decision { ignored: true, .. }) = self.ignore.verdict(&path, decision) {
+                    let may_be_dir =
+                        file_type.is_none_or(|kind| kind == sys::file::FileType::Directory);
+                    if !may_be_dir || !self.ignore.may_match_below(&path, verdict) {
+                        return Ok(());
+                    }
+                    if !sys::file::metadata_at(&fd, name)?.is_dir() {
+                        return Ok(());
+                    }
+                    // Only for what an exception brings back below it.
+                    let below = self.list_with(&path, Some(verdict))?;
+                    if below.entries.is_empty() {
+                        return Ok(());
+                    }
+                    listing = Some(below);
+                }
+            }
+            let metadata = match sys::file::metadata_at(&fd, name) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+                metadata => metadata?,
+            };
+            let mut entry = Entry::new(os_name.to_owned(), metadata, || sys::file::read_link_at(&fd, name))?;
+            if let (Some(listing), true) = (listing, entry.is_dir()) {
+                entry.content = Content::Dir(OnceLock::from(listing));
+            }
+            entries.push(entry);
+            Ok(())
+        })?;
+        entries.sort_unstable_by(|a, b| a.name.as_bytes().cmp(b.name.as_bytes()));
+        Ok(Listing { entries, xattrs })
+    }
+}
+
+/// The attributes that a copy out of a context keeps: the user's own and file capabilities. Labels and ACLs belong
+/// to the machine that the context lies on.
+fn is_kept(xattr: &Xattr) -> bool {
+    let name = xattr.name.to_bytes();
+    name == b"security.capability" || (name.starts_with(b"user.") && !name.starts_with(b"user.overlay."))
+}
+
+impl TreeReader for ContextReader {
+    fn list(&self, dir: &Path) -> io::Result<Listing> {
+        let decision =
+            if dir.as_os_str().is_empty() { None } else { self.ignore.verdict_alone(dir) };
+        self.list_with(dir, decision)
+    }
+
+    fn open(&self, file: &Path) -> io::Result<File> {
+        Ok(File::from(self.root.open_file(file)?.0))
+    }
+
+    fn xattrs(&self, file: &File, _path: &Path) -> io::Result<Vec<Xattr>> {
+        Ok(sys::xattr::all(file)?.into_iter().filter(is_kept).collect())
+    }
+
+    fn known_digest(&self, path: &Path, metadata: &Metadata) -> Option<[u8; 32]> {
+        self.index.as_ref()?.known(path, metadata)
+    }
+
+    fn learn_digest(&self, path: &Path, metadata: &Metadata, digest: [u8; 32]) {
+        if let Some(index) = &self.index {
+            index.learn(path, metadata, digest);
+        }
+    }
+}
