@@ -3,29 +3,55 @@
 //! A folder is opened once; everything below is reached by descriptor, one component at a time, never through a
 //! symlink and never above it. Only regular files are ever opened.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock, RwLock};
 
 use parser::ignore::{Decision, IgnoreError, IgnoreFile};
 use rustix::fs::OFlags;
+use store::stat_index::{NewStatIndex, StatIndex};
 use sys::RootDir;
-use sys::file::Metadata;
+use sys::file::Timestamp;
 use sys::xattr::Xattr;
 
-use crate::source_tree::{Content, Entry, Listing, SourceError, SourceTree, TreeReader};
+use crate::source_tree::{Content, Entry, Listing, SourceTree, TreeReader};
 use crate::suggest::nearest;
 
 /// A folder as a build sees it.
 pub(crate) struct Context {
-    tree: SourceTree,
     folder: PathBuf,
     root: RootDir,
     ignore: Ignore,
+    index: Option<PathBuf>,
+    known: Arc<StatIndex>,
+    scan: RwLock<Arc<Scan>>,
+}
+
+/// A context as it was at one moment.
+pub(crate) struct Scan {
+    started: Timestamp,
+    tree: SourceTree,
+}
+
+impl Scan {
+    fn new(root: &RootDir, ignore: &Ignore, known: &Arc<StatIndex>) -> io::Result<Self> {
+        let started = Timestamp::now();
+        let metadata = sys::file::metadata(root)?;
+        let reader = ContextReader {
+            root: RootDir::from_fd(root.as_fd().try_clone_to_owned()?),
+            ignore: ignore.patterns.clone(),
+            index: Arc::clone(known),
+        };
+        Ok(Self { started, tree: SourceTree::new(Box::new(reader), metadata) })
+    }
+
+    pub(crate) fn tree(&self) -> &SourceTree {
+        &self.tree
+    }
 }
 
 /// Why a folder can't be a context.
@@ -56,13 +82,13 @@ pub enum ContextError {
         /// The line.
         source: IgnoreError,
     },
-    /// The stat index can't be read or written.
+    /// The stat index can't be written.
     #[error("cannot keep the stat index of `{}`", folder.display())]
     StatIndex {
         /// The context.
         folder: PathBuf,
         /// Why not.
-        source: store::stat_index::StatIndexError,
+        source: store::stat_index::SaveError,
     },
 }
 
@@ -116,8 +142,8 @@ impl Ignore {
             .read_to_end(&mut bytes)
             .map_err(|source| ContextError::ReadIgnore { path: path.clone(), source })?;
         let text = String::from_utf8_lossy(&bytes);
-        let patterns =
-            IgnoreFile::parse(&text).map_err(|source| ContextError::ParseIgnore { path: path.clone(), source })?;
+        let patterns = IgnoreFile::parse(&text)
+            .map_err(|source| ContextError::ParseIgnore { path: path.clone(), source })?;
         let lines = text.lines().map(|line| line.trim().to_owned()).collect();
         Ok(Self { name: path.display().to_string(), lines, patterns })
     }
@@ -146,33 +172,53 @@ pub enum Absence {
 }
 
 impl Context {
-    /// Opens `folder`. `dockerfile` is where the Dockerfile was read from, for its own ignore file.
+    /// Opens `folder`. `dockerfile` is where the Dockerfile was read from, for its own ignore file; `index` is the
+    /// file of the stat index.
     pub(crate) fn open(
         folder: &Path,
         dockerfile: Option<&Path>,
-        index: Option<DigestIndex>,
+        index: Option<PathBuf>,
     ) -> Result<Self, ContextError> {
         let fail = |source| ContextError::Open { folder: folder.to_path_buf(), source };
         let root = RootDir::open(folder).map_err(fail)?;
-        let metadata = sys::file::metadata(&root).map_err(fail)?;
         let ignore = Ignore::find(&root, dockerfile)?;
-        let reader = ContextReader {
-            root: RootDir::from_fd(root.as_fd().try_clone_to_owned().map_err(fail)?),
-            ignore: ignore.patterns.clone(),
+        let known = Arc::new(index.as_deref().map(StatIndex::load).unwrap_or_default());
+        let scan = Scan::new(&root, &ignore, &known).map_err(fail)?;
+        Ok(Self {
+            folder: folder.to_path_buf(),
+            root,
+            ignore,
             index,
-        };
-        let tree = SourceTree::new(Box::new(reader), metadata);
-        Ok(Self { tree, folder: folder.to_path_buf(), root, ignore })
+            known,
+            scan: RwLock::new(Arc::new(scan)),
+        })
     }
 
-    /// What the ignore file leaves.
-    pub(crate) fn tree(&self) -> &SourceTree {
-        &self.tree
+    /// What the ignore file leaves of the folder, as it was when it was looked at.
+    pub(crate) fn scan(&self) -> Arc<Scan> {
+        Arc::clone(&self.scan.read().expect("no thread panics while it holds the scan"))
     }
 
-    /// The folder as the user named it.
-    pub(crate) fn folder(&self) -> &Path {
-        &self.folder
+    /// Looks at the folder anew, if `stale` is still the newest scan.
+    pub(crate) fn rescan(&self, stale: &Arc<Scan>) -> Result<Arc<Scan>, ContextError> {
+        let mut newest = self.scan.write().expect("no thread panics while it holds the scan");
+        if Arc::ptr_eq(&newest, stale) {
+            let fail = |source| ContextError::Open { folder: self.folder.clone(), source };
+            *newest = Arc::new(Scan::new(&self.root, &self.ignore, &self.known).map_err(fail)?);
+        }
+        Ok(Arc::clone(&newest))
+    }
+
+    /// Keeps the digests for the next build, if there are new ones.
+    pub(crate) fn save_index(&self) -> Result<(), ContextError> {
+        let scan = self.scan();
+        let Some(file) = &self.index else { return Ok(()) };
+        if scan.tree.read_count() == 0 {
+            return Ok(());
+        }
+        let mut index = NewStatIndex::new(scan.started);
+        scan.tree.collect_digests(&mut index);
+        index.save(file).map_err(|source| ContextError::StatIndex { folder: self.folder.clone(), source })
     }
 
     /// Says why `path` (relative, clean) isn't in the tree.
@@ -183,7 +229,8 @@ impl Context {
                 return Absence::Ignored { file: self.ignore.name.clone(), line, pattern };
             }
         }
-        nearest_path(&self.tree, path).map_or(Absence::Unknown, |suggestion| Absence::Near { suggestion })
+        nearest_path(&self.scan().tree, path)
+            .map_or(Absence::Unknown, |suggestion| Absence::Near { suggestion })
     }
 }
 
@@ -215,7 +262,7 @@ pub(crate) fn nearest_path(tree: &SourceTree, path: &Path) -> Option<String> {
 struct ContextReader {
     root: RootDir,
     ignore: IgnoreFile,
-    index: Option<DigestIndex>,
+    index: Arc<StatIndex>,
 }
 
 impl ContextReader {
@@ -231,8 +278,7 @@ impl ContextReader {
             if !self.ignore.is_empty() {
                 let path = dir.join(os_name);
                 if let Some(verdict @ Decision { ignored: true, .. }) = self.ignore.verdict(&path, decision) {
-                    let may_be_dir =
-                        file_type.is_none_or(|kind| kind == sys::file::FileType::Directory);
+                    let may_be_dir = file_type.is_none_or(|kind| kind == sys::file::FileType::Directory);
                     if !may_be_dir || !self.ignore.may_match_below(&path, verdict) {
                         return Ok(());
                     }
@@ -272,8 +318,7 @@ fn is_kept(xattr: &Xattr) -> bool {
 
 impl TreeReader for ContextReader {
     fn list(&self, dir: &Path) -> io::Result<Listing> {
-        let decision =
-            if dir.as_os_str().is_empty() { None } else { self.ignore.verdict_alone(dir) };
+        let decision = if dir.as_os_str().is_empty() { None } else { self.ignore.verdict_alone(dir) };
         self.list_with(dir, decision)
     }
 
@@ -285,13 +330,7 @@ impl TreeReader for ContextReader {
         Ok(sys::xattr::all(file)?.into_iter().filter(is_kept).collect())
     }
 
-    fn known_digest(&self, path: &Path, metadata: &Metadata) -> Option<[u8; 32]> {
-        self.index.as_ref()?.known(path, metadata)
-    }
-
-    fn learn_digest(&self, path: &Path, metadata: &Metadata, digest: [u8; 32]) {
-        if let Some(index) = &self.index {
-            index.learn(path, metadata, digest);
-        }
+    fn stat_index(&self) -> Option<&StatIndex> {
+        Some(&self.index)
     }
 }

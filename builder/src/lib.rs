@@ -1,18 +1,30 @@
 //! From the IR of a Dockerfile to an image.
 
+mod base;
+mod build;
 pub mod cache_key;
 mod cancel;
 pub mod cause;
+mod context;
+mod error;
 pub mod event;
 pub mod expanded;
 pub mod graph;
 pub mod input;
 mod platform_args;
+mod progress;
 mod request;
 pub mod scope;
+mod source_tree;
 mod stage_state;
+mod step;
 mod suggest;
 
+pub use base::{BaseImage, BaseImageError, BaseImages, StoreImages};
+pub use build::{BuildOutcome, Services, build};
 pub use cancel::CancelToken;
+pub use context::{Absence, ContextError};
+pub use error::{BuildError, NamedContextError, ProcessFailure, StepError, StoreFailure};
 pub use request::{BuildRequest, CachePolicy, NamedContext, NetworkMode, SecretValue};
+pub use source_tree::SourceError;
 pub use stage_state::{BaseState, Expansion, StageState};

@@ -8,9 +8,11 @@ use std::fs::File;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, OnceLock};
 
 use rayon::prelude::*;
+use store::stat_index::{Cursor, NewStatIndex, StatIndex};
 use sys::file::{FileType, Metadata};
 use sys::xattr::Xattr;
 
@@ -23,10 +25,10 @@ pub(crate) trait TreeReader: Send + Sync {
     fn open(&self, file: &Path) -> io::Result<File>;
     /// The extended attributes that a copy keeps, sorted by name.
     fn xattrs(&self, file: &File, path: &Path) -> io::Result<Vec<Xattr>>;
-    /// The digest of a file ([`file_digest`]), if it is known without reading it.
-    fn known_digest(&self, path: &Path, metadata: &Metadata) -> Option<[u8; 32]>;
-    /// Keeps a digest for next time.
-    fn learn_digest(&self, path: &Path, metadata: &Metadata, digest: [u8; 32]);
+    /// What was known of the files before: their [`file_digest`]s.
+    fn stat_index(&self) -> Option<&StatIndex> {
+        None
+    }
 }
 
 /// What a directory holds.
@@ -121,14 +123,15 @@ const LINK_LIMIT: u32 = 40;
 pub(crate) struct SourceTree {
     reader: Box<dyn TreeReader>,
     root: Entry,
+    digesting: Mutex<()>,
+    read_count: AtomicUsize,
 }
 
 impl SourceTree {
     /// `root` describes the root directory.
     pub(crate) fn new(reader: Box<dyn TreeReader>, root: Metadata) -> Self {
-        let root =
-            Entry { name: OsString::new(), metadata: root, content: Content::Dir(OnceLock::new()) };
-        Self { reader, root }
+        let root = Entry { name: OsString::new(), metadata: root, content: Content::Dir(OnceLock::new()) };
+        Self { reader, root, digesting: Mutex::new(()), read_count: AtomicUsize::new(0) }
     }
 
     pub(crate) fn reader(&self) -> &dyn TreeReader {
@@ -206,33 +209,85 @@ impl SourceTree {
         Ok(stack.pop())
     }
 
-    /// Computes the digests of all files of `found` that are not known yet, on all cores.
-    pub(crate) fn digest(&self, found: &Found<'_>) -> Result<(), SourceError> {
-        self.digest_below(&found.path, found.entry)
+    /// Lists everything below an entry, on all cores.
+    fn load(&self, path: &Path, entry: &Entry) -> Result<(), SourceError> {
+        let children = self.children(path, entry)?;
+        children
+            .par_iter()
+            .filter(|child| child.is_dir())
+            .try_for_each(|child| self.load(&path.join(&child.name), child))
     }
 
-    fn digest_below(&self, path: &Path, entry: &Entry) -> Result<(), SourceError> {
-        match &entry.content {
-            Content::Dir(_) => self
-                .children(path, entry)?
-                .par_iter()
-                .filter(|child| matches!(child.content, Content::Dir(_) | Content::File(_)))
-                .with_min_len(16)
-                .try_for_each(|child| self.digest_below(&path.join(&child.name), child)),
-            Content::File(digest) if digest.get().is_none() => {
-                let value = match self.reader.known_digest(path, &entry.metadata) {
-                    Some(known) => known,
-                    None => {
-                        let fresh = self.read_digest(path)?;
-                        self.reader.learn_digest(path, &entry.metadata, fresh);
-                        fresh
-                    }
-                };
-                let _ = digest.set(value);
-                Ok(())
-            }
-            _ => Ok(()),
+    /// Makes sure that the digests of all files of `found` are known. Those whose `stat` is as it was when they were
+    /// last read aren't read again; the others are, on all cores.
+    pub(crate) fn digest(&self, found: &Found<'_>) -> Result<(), SourceError> {
+        let _one_at_a_time = self.digesting.lock().expect("no thread panics while it digests");
+        self.load(&found.path, found.entry)?;
+        let mut unknown = Vec::new();
+        match self.reader.stat_index() {
+            Some(index) => self.look_up(&found.path, found.entry, &mut Some(index.cursor()), &mut unknown)?,
+            None => self.look_up(&found.path, found.entry, &mut None, &mut unknown)?,
         }
+        self.read_count.fetch_add(unknown.len(), Ordering::Relaxed);
+        unknown.par_iter().try_for_each(|(path, digest)| {
+            let _ = digest.set(self.read_digest(path)?);
+            Ok(())
+        })
+    }
+
+    /// Takes known digests over, depth first in the order of names, and collects the files that have none.
+    fn look_up<'a>(
+        &self,
+        path: &Path,
+        entry: &'a Entry,
+        known: &mut Option<Cursor<'_>>,
+        unknown: &mut Vec<(PathBuf, &'a OnceLock<[u8; 32]>)>,
+    ) -> Result<(), SourceError> {
+        match &entry.content {
+            Content::Dir(_) => {
+                for child in self.children(path, entry)? {
+                    if matches!(child.content, Content::Dir(_) | Content::File(_)) {
+                        self.look_up(&path.join(&child.name), child, known, unknown)?;
+                    }
+                }
+            }
+            Content::File(digest) if digest.get().is_none() => {
+                let bytes = path.as_os_str().as_bytes();
+                match known.as_mut().and_then(|cursor| cursor.find(bytes, &entry.metadata)) {
+                    Some(found) => {
+                        let _ = digest.set(found);
+                    }
+                    None => unknown.push((path.to_path_buf(), digest)),
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// How many files had to be read for their digests.
+    pub(crate) fn read_count(&self) -> usize {
+        self.read_count.load(Ordering::Relaxed)
+    }
+
+    /// Puts every digest that is known now into `index`.
+    pub(crate) fn collect_digests(&self, index: &mut NewStatIndex) {
+        fn collect(path: &Path, entry: &Entry, index: &mut NewStatIndex) {
+            match &entry.content {
+                Content::Dir(listing) => {
+                    for child in listing.get().into_iter().flat_map(|listing| &listing.entries) {
+                        collect(&path.join(&child.name), child, index);
+                    }
+                }
+                Content::File(digest) => {
+                    if let Some(digest) = digest.get() {
+                        index.insert(path.as_os_str().as_bytes(), &entry.metadata, *digest);
+                    }
+                }
+                _ => {}
+            }
+        }
+        collect(Path::new(""), &self.root, index);
     }
 
     fn read_digest(&self, path: &Path) -> Result<[u8; 32], SourceError> {

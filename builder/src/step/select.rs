@@ -118,7 +118,8 @@ pub(crate) fn select<'a>(
         let mut parents = Vec::new();
         if layout == Layout::Parents {
             let below = name.strip_prefix(&source.pivot).unwrap_or(&name);
-            let mut path = name.strip_prefix(&source.pivot).map_or(PathBuf::new(), |_| PathBuf::from(&source.pivot));
+            let mut path =
+                name.strip_prefix(&source.pivot).map_or(PathBuf::new(), |_| PathBuf::from(&source.pivot));
             for component in below.parent().into_iter().flat_map(Path::components) {
                 path.push(component);
                 parents.extend(tree.find(&path, true)?);
@@ -207,10 +208,12 @@ pub(crate) enum Kept {
 /// A path in the image, absolute and clean; whether it was written with a `/` at its end (or as `.` or `..`).
 pub(crate) fn target_path(written: &str, workdir: &str) -> (PathBuf, bool) {
     let names_dir = written.ends_with('/')
-        || matches!(Path::new(written).components().next_back(), Some(Component::CurDir | Component::ParentDir))
+        || matches!(
+            Path::new(written).components().next_back(),
+            Some(Component::CurDir | Component::ParentDir)
+        )
         || written.as_bytes().ends_with(b"/.");
-    let joined =
-        if written.starts_with('/') { written.to_owned() } else { format!("{workdir}/{written}") };
+    let joined = if written.starts_with('/') { written.to_owned() } else { format!("{workdir}/{written}") };
     let path = PathBuf::from(format!("/{}", clean(&joined).0));
     let is_root = path.as_os_str().as_bytes() == b"/";
     (path, names_dir || is_root)

@@ -1,0 +1,3 @@
+//! The steps that make layers, an executor for each instruction.
+
+mod select;
