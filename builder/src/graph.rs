@@ -13,14 +13,15 @@ use std::fmt;
 
 use oci::{Platform, Reference};
 use parser::{
-    Dockerfile, Escape, Instruction, InstructionKind, ParseError, ParseErrors, RunMountKind, Source, Span,
-    Spanned, Word,
+    Dockerfile, Escape, Instruction, InstructionKind, ParseError, ParseErrors, Source, Span, Word,
 };
 
 use crate::NetworkMode;
 use crate::event::BuildWarning;
+use crate::fault::{fault, word_fault};
 use crate::platform_args::platform_args;
-use crate::scope::GlobalScope;
+use crate::resolve::Names;
+use crate::scope::{GlobalScope, unconsumed};
 use crate::suggest::nearest;
 
 /// What a graph depends on beside the Dockerfile.
@@ -45,6 +46,10 @@ pub struct GraphOptions {
 pub struct StageId(usize);
 
 impl StageId {
+    pub(crate) const fn new(index: usize) -> Self {
+        Self(index)
+    }
+
     /// From 0: what `--from=0` counts.
     pub const fn index(self) -> usize {
         self.0
@@ -121,6 +126,11 @@ pub struct Step {
 }
 
 impl Step {
+    /// Numbered by its stage later.
+    pub(crate) fn new(instruction: Instruction, origin: Origin, sources: Vec<Option<ContentSource>>) -> Self {
+        Self { instruction, origin, position: 0, number: None, sources }
+    }
+
     /// The instruction, its variables not yet expanded.
     pub fn instruction(&self) -> &Instruction {
         &self.instruction
@@ -200,6 +210,7 @@ pub struct BuildStage {
     base: Base,
     base_name: String,
     platform: Platform,
+    is_replaced: bool,
     steps: Vec<Step>,
 }
 
@@ -214,7 +225,7 @@ impl BuildStage {
         self.name.as_deref()
     }
 
-    /// The name that messages and cache records use: `build`, `stage-1`; empty in a Dockerfile of one unnamed stage.
+    /// The name that messages and cache records use: `build`, `stage-1`; empty in a Dockerfile of one stage.
     pub fn shown_name(&self) -> &str {
         &self.shown_name
     }
@@ -333,9 +344,79 @@ impl BuildGraph {
     /// # Errors
     ///
     /// All faults that don't hide one another: bases that are blank or malformed, platforms, stages that are unknown
-    /// or defined too late, variables in `--from`, and a target that doesn't exist.
+    /// or defined too late, variables in `--from`, and a target that doesn't exist (code `unknown-target`, with an
+    /// empty span: it stands in no file).
     pub fn new(dockerfile: &Dockerfile, options: &GraphOptions) -> Result<Self, GraphErrors> {
-        todo!()
+        let mut errors = Vec::new();
+        let mut warnings = Vec::new();
+        let names: Vec<Option<&str>> =
+            dockerfile.stages.iter().map(|stage| stage.from.value.name.as_ref().map(|n| n.value.as_str())).collect();
+        let escape = dockerfile.directives.escape;
+        let global = global_scope(dockerfile, options, escape, &mut errors);
+        let target = find_target(&names, options, &mut errors);
+        let names = Names::new(names, &options.named_contexts, &options.platform);
+
+        let mut stages: Vec<BuildStage> = Vec::new();
+        for (index, parsed) in dockerfile.stages.iter().enumerate() {
+            let id = StageId(index);
+            let mut from_line = FromLine { global: &global, escape, errors: &mut errors, warnings: &mut warnings };
+            let base_name = from_line.base_name(&parsed.from.value.base);
+            let own_platform =
+                parsed.from.value.platform.as_ref().and_then(|word| from_line.platform(word, &options.build_platform));
+            let platform = own_platform.unwrap_or_else(|| options.platform.clone());
+            let name = parsed.from.value.name.as_ref().map(|name| name.value.clone());
+            let replaced = name.as_deref().and_then(|name| names.context(name));
+            let base = match (replaced, base_name.as_deref()) {
+                (Some(context), _) => Base::NamedContext(context.to_owned()),
+                (None, Some(base)) => {
+                    let span = parsed.from.value.base.span;
+                    names.base(id, base, &platform, span).unwrap_or_else(|error| {
+                        errors.push(error);
+                        Base::Scratch
+                    })
+                }
+                (None, None) => Base::Scratch,
+            };
+            let platform = match &base {
+                Base::Stage(base) => stages[base.0].platform.clone(),
+                _ => platform,
+            };
+            let mut steps = Vec::new();
+            if replaced.is_none() {
+                if let Base::Stage(base) = &base {
+                    for instruction in stage_triggers(&stages[base.0]) {
+                        steps.extend(names.step(id, instruction, Origin::StageTrigger, &mut errors));
+                    }
+                }
+                for instruction in &parsed.instructions {
+                    steps.extend(names.step(id, instruction.clone(), Origin::Stage, &mut errors));
+                }
+            }
+            let shown_name = match &name {
+                _ if dockerfile.stages.len() == 1 => String::new(),
+                Some(name) => name.clone(),
+                None => format!("stage-{index}"),
+            };
+            let base_name = match &base {
+                Base::NamedContext(name) if replaced.is_some() => name.clone(),
+                _ => base_name.unwrap_or_default(),
+            };
+            let from = parsed.from.span;
+            let is_replaced = replaced.is_some();
+            let mut stage = BuildStage { id, name, shown_name, from, base, base_name, platform, is_replaced, steps };
+            stage.number_steps();
+            stages.push(stage);
+        }
+        if stages.is_empty() {
+            errors.push(fault("no-stage", "the Dockerfile has no `FROM`", Span::default(), "", None));
+        }
+        match (GraphErrors::new(errors), target) {
+            (None, Some(target)) => {
+                Ok(Self { stages, target, escape, global, options: options.clone(), warnings })
+            }
+            (Some(errors), _) => Err(errors),
+            (None, None) => unreachable!("a target that isn't found is an error"),
+        }
     }
 
     /// Puts the `ONBUILD` triggers of its base image before the steps of `stage`, in order. Call it once for each
@@ -346,7 +427,36 @@ impl BuildGraph {
     ///
     /// A trigger that can't be parsed or resolved, at the place of the `FROM`.
     pub fn add_triggers(&mut self, stage: StageId, triggers: &[String]) -> Result<(), GraphErrors> {
-        todo!()
+        let from = self.stages[stage.0].from;
+        let mut errors = Vec::new();
+        let mut steps = Vec::new();
+        let names = Names::new(
+            self.stages.iter().map(BuildStage::name).collect(),
+            &self.options.named_contexts,
+            &self.options.platform,
+        );
+        for trigger in triggers {
+            match parser::parse_onbuild(&Source::new("ONBUILD", trigger.as_str())) {
+                Ok(instruction) => {
+                    steps.extend(names.step(stage, instruction, Origin::ImageTrigger(from), &mut errors));
+                }
+                Err(faults) => errors.extend(faults.into_iter().map(|error| ParseError {
+                    message: format!("in the base image's `ONBUILD {trigger}`: {}", error.message),
+                    span: from,
+                    ..error
+                })),
+            }
+        }
+        if let Some(errors) = GraphErrors::new(errors) {
+            return Err(errors);
+        }
+        let stage = &mut self.stages[stage.0];
+        // A stage that is replaced by a context has none of the context's triggers either.
+        if !stage.is_replaced {
+            stage.steps.splice(0..0, steps);
+            stage.number_steps();
+        }
+        Ok(())
     }
 
     /// The stage that is asked for.
@@ -356,7 +466,13 @@ impl BuildGraph {
 
     /// The stages that the target needs, itself included, dependencies first.
     pub fn needed(&self) -> Vec<StageId> {
-        todo!()
+        let mut needed = BTreeSet::from([self.target]);
+        let mut open = vec![self.target];
+        while let Some(id) = open.pop() {
+            open.extend(self.stages[id.0].dependencies().into_iter().filter(|id| needed.insert(*id)));
+        }
+        // A stage depends on earlier ones only, so the order of the file is an order of work.
+        needed.into_iter().collect()
     }
 
     /// A stage.
@@ -371,7 +487,18 @@ impl BuildGraph {
 
     /// The images that needed stages are built on or read from, as far as is known before all triggers are added.
     pub fn images(&self) -> Vec<&ImageSource> {
-        todo!()
+        let mut images = Vec::new();
+        for id in self.needed() {
+            let stage = &self.stages[id.0];
+            if let Base::Image(image) = &stage.base {
+                images.push(image);
+            }
+            images.extend(stage.steps.iter().flat_map(Step::sources).filter_map(|source| match source {
+                ContentSource::Image(image) => Some(image),
+                _ => None,
+            }));
+        }
+        images
     }
 
     /// The character that escapes in words.
@@ -391,17 +518,208 @@ impl BuildGraph {
 
     /// `SOURCE_DATE_EPOCH` as a build argument, else as a global ARG; not checked to be a number.
     pub fn source_date_epoch(&self) -> Option<&str> {
-        self.global
-            .build_arg("SOURCE_DATE_EPOCH")
-            .or_else(|| self.global.get("SOURCE_DATE_EPOCH"))
-            .filter(|text| !text.is_empty())
+        let name = "SOURCE_DATE_EPOCH";
+        self.global.build_arg(name).or_else(|| self.global.get(name)).filter(|text| !text.is_empty())
     }
 
-    /// Warnings so far: `UndefinedArgInFrom`, build arguments that no `ARG` of the whole Dockerfile consumes.
-    pub fn warnings(&self) -> &[BuildWarning] {
-        &self.warnings
+    /// What to warn of once all triggers are added: `UndefinedArgInFrom`, and build arguments that no `ARG` of the
+    /// whole Dockerfile consumes.
+    pub fn warnings(&self) -> Vec<BuildWarning> {
+        let mut warnings = self.warnings.clone();
+        let declared: BTreeSet<&str> = self
+            .global
+            .names()
+            .chain(self.global.declared().iter().map(String::as_str))
+            .chain(self.stages.iter().flat_map(|stage| &stage.steps).flat_map(|step| arg_names(&step.instruction)))
+            .collect();
+        let unused = unconsumed(&self.options.build_args, &declared);
+        if !unused.is_empty() {
+            let meant = unused.iter().find_map(|name| {
+                let known = nearest(name, declared.iter().copied())?;
+                Some(format!(" (did you mean `{known}`?)"))
+            });
+            let message = format!(
+                "one or more build-args [{}] were not consumed{}",
+                unused.join(" "),
+                meant.unwrap_or_default()
+            );
+            warnings.push(BuildWarning { code: "UnconsumedBuildArg", message, span: None });
+        }
+        warnings
     }
 }
 
 /// What is wrong with the stages of a Dockerfile: like the parser's errors, each with its place.
 pub type GraphErrors = ParseErrors;
+
+fn arg_names(instruction: &Instruction) -> Vec<&str> {
+    match &instruction.kind {
+        InstructionKind::Arg(arg) => arg.args.iter().map(|arg| arg.name.value.as_str()).collect(),
+        _ => Vec::new(),
+    }
+}
+
+/// The `ONBUILD`s that stand in a stage, for those that are built on it.
+fn stage_triggers(stage: &BuildStage) -> Vec<Instruction> {
+    let triggers = stage.steps.iter().filter_map(|step| match &step.instruction.kind {
+        InstructionKind::Onbuild(onbuild) => Some((*onbuild.instruction).clone()),
+        _ => None,
+    });
+    triggers.collect()
+}
+
+fn global_scope(
+    dockerfile: &Dockerfile,
+    options: &GraphOptions,
+    escape: Escape,
+    errors: &mut Vec<ParseError>,
+) -> GlobalScope {
+    let last_name = || dockerfile.stages.last()?.from.value.name.as_ref().map(|name| name.value.as_str());
+    let target = options.target.as_deref().or_else(last_name);
+    let predefined = platform_args(&options.platform, &options.build_platform, target);
+    let mut global = GlobalScope::new(predefined, &options.build_args);
+    for argument in dockerfile.global_args.iter().flat_map(|instruction| &instruction.value.args) {
+        let name = argument.name.value.as_str();
+        // A default that a build argument replaces isn't looked at (docker).
+        let default = match &argument.default {
+            Some(word) if global.build_arg(name).is_none() => {
+                match word.expand(escape, &mut |name| global.get(name).map(str::to_owned)) {
+                    Ok(value) => Some(value),
+                    Err(error) => {
+                        errors.push(word_fault(&error, word.span));
+                        None
+                    }
+                }
+            }
+            _ => None,
+        };
+        global.declare(name, default);
+    }
+    global
+}
+
+fn find_target(
+    names: &[Option<&str>],
+    options: &GraphOptions,
+    errors: &mut Vec<ParseError>,
+) -> Option<StageId> {
+    let last = names.len().checked_sub(1).map(StageId);
+    let Some(target) = options.target.as_deref() else { return last };
+    let by_name = names.iter().rposition(|name| name.is_some_and(|name| name.eq_ignore_ascii_case(target)));
+    let by_index = || target.parse::<usize>().ok().filter(|index| *index < names.len());
+    let found = by_name.or_else(by_index).map(StageId);
+    if found.is_none() {
+        let known: Vec<&str> = names.iter().flatten().copied().collect();
+        let help = match nearest(target, known.iter().copied()) {
+            Some(name) => Some(format!("did you mean `{name}`?")),
+            None if known.is_empty() => Some("no stage has a name".to_owned()),
+            None => Some(format!("the stages are {}", quoted_list(&known))),
+        };
+        let message = format!("target stage `{target}` could not be found");
+        errors.push(fault("unknown-target", message, Span::default(), "", help));
+    }
+    found
+}
+
+fn quoted_list(names: &[&str]) -> String {
+    names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
+}
+
+/// Expands the words of `FROM` lines.
+struct FromLine<'a> {
+    global: &'a GlobalScope,
+    escape: Escape,
+    errors: &'a mut Vec<ParseError>,
+    warnings: &'a mut Vec<BuildWarning>,
+}
+
+impl FromLine<'_> {
+    /// The text of `word` and the variables in it that aren't set.
+    fn expand(&mut self, word: &Word) -> Option<(String, Vec<String>)> {
+        let mut unset = Vec::new();
+        let expanded = word.expand(self.escape, &mut |name| {
+            let value = self.global.get(name).map(str::to_owned);
+            if value.is_none() && !unset.iter().any(|known| known == name) {
+                unset.push(name.to_owned());
+            }
+            value
+        });
+        match expanded {
+            Ok(text) => Some((text, unset)),
+            Err(error) => {
+                self.errors.push(word_fault(&error, word.span));
+                None
+            }
+        }
+    }
+
+    fn help_for_unset(&self, unset: &[String]) -> Option<String> {
+        let name = unset.first()?;
+        Some(match nearest(name, self.global.names()) {
+            Some(known) => format!("did you mean `${{{known}}}`?"),
+            None => format!("`FROM` sees global arguments only: write `ARG {name}=...` before the first `FROM`"),
+        })
+    }
+
+    fn base_name(&mut self, word: &Word) -> Option<String> {
+        let (text, unset) = self.expand(word)?;
+        if text.is_empty() {
+            let message = format!("base name (`{}`) should not be blank", word.raw);
+            let help = self.help_for_unset(&unset);
+            self.errors.push(fault("blank-base", message, word.span, "expands to nothing", help));
+            return None;
+        }
+        for name in unset.iter().filter(|name| is_plain_use(&word.raw, name)) {
+            let meant = nearest(name, self.global.names()).map(|known| format!(" (did you mean `{known}`?)"));
+            self.warnings.push(BuildWarning {
+                code: "UndefinedArgInFrom",
+                message: format!("FROM uses the argument `{name}`, which is not set{}", meant.unwrap_or_default()),
+                span: Some(word.span),
+            });
+        }
+        Some(text)
+    }
+
+    fn platform(&mut self, word: &Word, build: &Platform) -> Option<Platform> {
+        let (text, unset) = self.expand(word)?;
+        if text.is_empty() {
+            let message = format!("empty platform value from expression `{}`", word.raw);
+            let help = self.help_for_unset(&unset);
+            self.errors.push(fault("empty-platform", message, word.span, "expands to nothing", help));
+            return None;
+        }
+        match parse_platform(&text, build) {
+            Ok(platform) => Some(platform),
+            Err(error) => {
+                let help = self.help_for_unset(&unset);
+                self.errors.push(fault("bad-platform", error.to_string(), word.span, "not a platform", help));
+                None
+            }
+        }
+    }
+}
+
+/// `os/architecture[/variant]`, or one part of it where the rest is this machine's (`arm64`, `linux`).
+fn parse_platform(text: &str, build: &Platform) -> Result<Platform, oci::PlatformError> {
+    const ARCHITECTURES: &[&str] =
+        &["386", "amd64", "arm", "arm64", "loong64", "mips64le", "ppc64le", "riscv64", "s390x", "x86_64", "aarch64"];
+    let lower = text.to_ascii_lowercase();
+    if ARCHITECTURES.contains(&lower.as_str()) {
+        return format!("{}/{lower}", build.os).parse();
+    }
+    if lower == "linux" {
+        return Ok(build.clone());
+    }
+    text.parse()
+}
+
+/// Whether `raw` uses a variable as `$NAME` or `${NAME}`, without a default or an alternative.
+pub(crate) fn is_plain_use(raw: &str, name: &str) -> bool {
+    let word = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    raw.match_indices('$').any(|(at, _)| {
+        let rest = &raw[at + 1..];
+        let braced = rest.strip_prefix('{').and_then(|rest| rest.strip_prefix(name)?.strip_prefix('}'));
+        let plain = rest.strip_prefix(name).filter(|rest| !rest.starts_with(word));
+        braced.or(plain).is_some()
+    })
+}

@@ -15,6 +15,7 @@ use crate::suggest::nearest;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct GlobalScope {
     values: BTreeMap<String, String>,
+    declared: BTreeSet<String>,
     build_args: BTreeMap<String, String>,
 }
 
@@ -28,7 +29,7 @@ impl GlobalScope {
             .into_iter()
             .map(|(name, value)| (name.to_owned(), build_args.get(name).cloned().unwrap_or(value)))
             .collect();
-        Self { values, build_args: build_args.clone() }
+        Self { values, declared: BTreeSet::new(), build_args: build_args.clone() }
     }
 
     /// The value of a variable in a `FROM` line.
@@ -46,8 +47,14 @@ impl GlobalScope {
         self.values.keys().map(String::as_str)
     }
 
+    /// The names that an `ARG` before the first `FROM` declares, with a value or without.
+    pub fn declared(&self) -> &BTreeSet<String> {
+        &self.declared
+    }
+
     /// `ARG name[=default]` before the first `FROM`, the default already expanded.
     pub(crate) fn declare(&mut self, name: &str, default: Option<String>) {
+        self.declared.insert(name.to_owned());
         if let Some(value) = self.build_args.get(name).cloned().or(default) {
             self.values.insert(name.to_owned(), value);
         }
