@@ -12,9 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use oci::{Platform, Reference};
-use parser::{
-    Dockerfile, Escape, Instruction, InstructionKind, ParseError, ParseErrors, Source, Span, Word,
-};
+use parser::{Dockerfile, Escape, Instruction, InstructionKind, ParseError, ParseErrors, Source, Span, Word};
 
 use crate::NetworkMode;
 use crate::event::BuildWarning;
@@ -349,8 +347,11 @@ impl BuildGraph {
     pub fn new(dockerfile: &Dockerfile, options: &GraphOptions) -> Result<Self, GraphErrors> {
         let mut errors = Vec::new();
         let mut warnings = Vec::new();
-        let names: Vec<Option<&str>> =
-            dockerfile.stages.iter().map(|stage| stage.from.value.name.as_ref().map(|n| n.value.as_str())).collect();
+        let names: Vec<Option<&str>> = dockerfile
+            .stages
+            .iter()
+            .map(|stage| stage.from.value.name.as_ref().map(|n| n.value.as_str()))
+            .collect();
         let escape = dockerfile.directives.escape;
         let global = global_scope(dockerfile, options, escape, &mut errors);
         let target = find_target(&names, options, &mut errors);
@@ -359,10 +360,15 @@ impl BuildGraph {
         let mut stages: Vec<BuildStage> = Vec::new();
         for (index, parsed) in dockerfile.stages.iter().enumerate() {
             let id = StageId(index);
-            let mut from_line = FromLine { global: &global, escape, errors: &mut errors, warnings: &mut warnings };
+            let mut from_line =
+                FromLine { global: &global, escape, errors: &mut errors, warnings: &mut warnings };
             let base_name = from_line.base_name(&parsed.from.value.base);
-            let own_platform =
-                parsed.from.value.platform.as_ref().and_then(|word| from_line.platform(word, &options.build_platform));
+            let own_platform = parsed
+                .from
+                .value
+                .platform
+                .as_ref()
+                .and_then(|word| from_line.platform(word, &options.build_platform));
             let platform = own_platform.unwrap_or_else(|| options.platform.clone());
             let name = parsed.from.value.name.as_ref().map(|name| name.value.clone());
             let replaced = name.as_deref().and_then(|name| names.context(name));
@@ -403,7 +409,8 @@ impl BuildGraph {
             };
             let from = parsed.from.span;
             let is_replaced = replaced.is_some();
-            let mut stage = BuildStage { id, name, shown_name, from, base, base_name, platform, is_replaced, steps };
+            let mut stage =
+                BuildStage { id, name, shown_name, from, base, base_name, platform, is_replaced, steps };
             stage.number_steps();
             stages.push(stage);
         }
@@ -530,7 +537,12 @@ impl BuildGraph {
             .global
             .names()
             .chain(self.global.declared().iter().map(String::as_str))
-            .chain(self.stages.iter().flat_map(|stage| &stage.steps).flat_map(|step| arg_names(&step.instruction)))
+            .chain(
+                self.stages
+                    .iter()
+                    .flat_map(|stage| &stage.steps)
+                    .flat_map(|step| arg_names(&step.instruction)),
+            )
             .collect();
         let unused = unconsumed(&self.options.build_args, &declared);
         if !unused.is_empty() {
@@ -657,7 +669,9 @@ impl FromLine<'_> {
         let name = unset.first()?;
         Some(match nearest(name, self.global.names()) {
             Some(known) => format!("did you mean `${{{known}}}`?"),
-            None => format!("`FROM` sees global arguments only: write `ARG {name}=...` before the first `FROM`"),
+            None => {
+                format!("`FROM` sees global arguments only: write `ARG {name}=...` before the first `FROM`")
+            }
         })
     }
 
@@ -673,7 +687,10 @@ impl FromLine<'_> {
             let meant = nearest(name, self.global.names()).map(|known| format!(" (did you mean `{known}`?)"));
             self.warnings.push(BuildWarning {
                 code: "UndefinedArgInFrom",
-                message: format!("FROM uses the argument `{name}`, which is not set{}", meant.unwrap_or_default()),
+                message: format!(
+                    "FROM uses the argument `{name}`, which is not set{}",
+                    meant.unwrap_or_default()
+                ),
                 span: Some(word.span),
             });
         }
@@ -701,8 +718,10 @@ impl FromLine<'_> {
 
 /// `os/architecture[/variant]`, or one part of it where the rest is this machine's (`arm64`, `linux`).
 fn parse_platform(text: &str, build: &Platform) -> Result<Platform, oci::PlatformError> {
-    const ARCHITECTURES: &[&str] =
-        &["386", "amd64", "arm", "arm64", "loong64", "mips64le", "ppc64le", "riscv64", "s390x", "x86_64", "aarch64"];
+    const ARCHITECTURES: &[&str] = &[
+        "386", "amd64", "arm", "arm64", "loong64", "mips64le", "ppc64le", "riscv64", "s390x", "x86_64",
+        "aarch64",
+    ];
     let lower = text.to_ascii_lowercase();
     if ARCHITECTURES.contains(&lower.as_str()) {
         return format!("{}/{lower}", build.os).parse();

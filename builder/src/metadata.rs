@@ -148,9 +148,9 @@ fn port_range(text: &str) -> Option<(u16, u16)> {
 }
 
 const SIGNALS: &[&str] = &[
-    "ABRT", "ALRM", "BUS", "CHLD", "CLD", "CONT", "FPE", "HUP", "ILL", "INT", "IO", "IOT", "KILL", "PIPE", "POLL",
-    "PROF", "PWR", "QUIT", "SEGV", "STKFLT", "STOP", "SYS", "TERM", "TRAP", "TSTP", "TTIN", "TTOU", "URG", "USR1",
-    "USR2", "VTALRM", "WINCH", "XCPU", "XFSZ", "RTMIN", "RTMAX",
+    "ABRT", "ALRM", "BUS", "CHLD", "CLD", "CONT", "FPE", "HUP", "ILL", "INT", "IO", "IOT", "KILL", "PIPE",
+    "POLL", "PROF", "PWR", "QUIT", "SEGV", "STKFLT", "STOP", "SYS", "TERM", "TRAP", "TSTP", "TTIN", "TTOU",
+    "URG", "USR1", "USR2", "VTALRM", "WINCH", "XCPU", "XFSZ", "RTMIN", "RTMAX",
 ];
 
 /// Whether docker takes `text` for a signal: `15`, `TERM`, `SIGTERM`, `SIGRTMIN+3`, in any case.
@@ -218,7 +218,10 @@ mod tests {
             (ConfigChange::StopSignal("SIGTERM".into()), "STOPSIGNAL SIGTERM"),
             (ConfigChange::Maintainer("me".into()), "MAINTAINER me"),
             (
-                ConfigChange::Healthcheck(Healthcheck { test: Some(list(&["NONE"])), ..Healthcheck::default() }),
+                ConfigChange::Healthcheck(Healthcheck {
+                    test: Some(list(&["NONE"])),
+                    ..Healthcheck::default()
+                }),
                 "HEALTHCHECK {Test:[NONE] Interval:0s Timeout:0s StartPeriod:0s StartInterval:0s Retries:0}",
             ),
         ];
@@ -240,9 +243,20 @@ mod tests {
         assert_eq!(ports("127.0.0.1:8080:80"), ["80/tcp"]);
         assert_eq!(ports("[::1]:8080:80"), ["80/tcp"]);
         assert_eq!(ports("8080:80"), ["80/tcp"]);
-        for bad in
-            ["", "/tcp", "x", "80/http", "65536", "9-8", "-1", "+80", "1.2.3.4.5:1:2", "80-82:1-2", "a:80", "1-2-3"]
-        {
+        for bad in [
+            "",
+            "/tcp",
+            "x",
+            "80/http",
+            "65536",
+            "9-8",
+            "-1",
+            "+80",
+            "1.2.3.4.5:1:2",
+            "80-82:1-2",
+            "a:80",
+            "1-2-3",
+        ] {
             assert!(parse_ports(bad).is_err(), "{bad}");
         }
         assert_eq!(ports("1-65535").len(), 65535);
@@ -279,6 +293,9 @@ mod tests {
         apply(&mut config, &ConfigChange::Label(pair("a", "1")), false);
         apply(&mut config, &ConfigChange::Label(pair("a", "2")), false);
         apply(&mut config, &ConfigChange::Label(pair("b", "3")), false);
-        assert_eq!(config.config.labels.into_iter().collect::<Vec<_>>(), [pair("a", "2"), pair("b", "3")].concat());
+        assert_eq!(
+            config.config.labels.into_iter().collect::<Vec<_>>(),
+            [pair("a", "2"), pair("b", "3")].concat()
+        );
     }
 }

@@ -55,7 +55,13 @@ impl<'a> Names<'a> {
     }
 
     /// What `FROM name` starts stage `at` from.
-    pub(crate) fn base(&self, at: StageId, name: &str, platform: &Platform, span: Span) -> Result<Base, ParseError> {
+    pub(crate) fn base(
+        &self,
+        at: StageId,
+        name: &str,
+        platform: &Platform,
+        span: Span,
+    ) -> Result<Base, ParseError> {
         if name == "scratch" {
             return Ok(Base::Scratch);
         }
@@ -116,7 +122,13 @@ impl<'a> Names<'a> {
                 1 => "the only earlier stage is 0".to_owned(),
                 count => format!("the earlier stages are 0 to {}", count - 1),
             };
-            return Err(fault("unknown-stage", format!("invalid stage index {name}"), span, "no such stage", Some(help)));
+            return Err(fault(
+                "unknown-stage",
+                format!("invalid stage index {name}"),
+                span,
+                "no such stage",
+                Some(help),
+            ));
         }
         Ok(StageId::new(index))
     }
@@ -127,7 +139,13 @@ impl<'a> Names<'a> {
         fault("stage-defined-later", message, span, "defined later", Some(help))
     }
 
-    fn image(&self, at: StageId, name: &str, platform: &Platform, span: Span) -> Result<ImageSource, ParseError> {
+    fn image(
+        &self,
+        at: StageId,
+        name: &str,
+        platform: &Platform,
+        span: Span,
+    ) -> Result<ImageSource, ParseError> {
         let earlier = self.stages[..at.index()].iter().flatten().copied();
         let hint = if self.is_later_stage(at, name) {
             Some(format!("stage `{name}` is defined later: a stage needs to be defined before it is used"))
@@ -154,7 +172,10 @@ impl<'a> Names<'a> {
             Err(error) => {
                 errors.push(match origin {
                     Origin::ImageTrigger(span) => ParseError {
-                        message: format!("in the base image's `ONBUILD {}`: {}", instruction.text, error.message),
+                        message: format!(
+                            "in the base image's `ONBUILD {}`: {}",
+                            instruction.text, error.message
+                        ),
                         span,
                         ..error
                     },

@@ -3,7 +3,7 @@
 //! ```text
 //! let mut state = StageState::new(&graph, stage.id(), BaseState::Image(&config));
 //! for step in stage.steps() {
-//!     let expansion = state.expand(step)?;            // a value: make keys of it, carry it out
+//!     let expansion = state.expand(&graph, step)?;    // a value: make keys of it, carry it out
 //!     state.apply(&expansion.step, Some(created));    // config, scope, history
 //! }
 //! state.config()                                      // everything but rootfs.diff_ids
@@ -13,9 +13,11 @@ use oci::ImageConfig;
 use parser::ParseError;
 
 use crate::event::BuildWarning;
-use crate::expanded::ExpandedStep;
+use crate::expand::Expander;
+use crate::expanded::{ConfigChange, ExpandedStep};
 use crate::graph::{BuildGraph, StageId, Step};
 use crate::scope::Scope;
+use crate::{history, metadata};
 
 /// What a stage starts from.
 #[derive(Clone, Copy, Debug)]
@@ -52,17 +54,32 @@ impl StageState {
     /// `PATH` gets its default where the base has none, in the config too (docker does). A scratch config has the
     /// stage's platform and the working directory `/`.
     pub fn new(graph: &BuildGraph, stage: StageId, base: BaseState<'_>) -> Self {
-        todo!()
+        let (config, parent) = match base {
+            BaseState::Scratch => {
+                let mut config = ImageConfig::scratch(graph.stage(stage).platform().clone());
+                "/".clone_into(&mut config.config.working_dir);
+                (config, None)
+            }
+            BaseState::Image(config) => (config.clone(), None),
+            BaseState::Stage(parent) => (parent.config.clone(), Some(&parent.scope)),
+        };
+        let config = metadata::inherit(config);
+        let scope = match parent {
+            Some(parent) => Scope::of_stage(parent, &config.config),
+            None => Scope::of_image(&config.config),
+        };
+        Self { config, scope, cmd_is_ours: false }
     }
 
-    /// Expands one step. All its words see the variables as they were before it.
+    /// Expands one step. All its words see the variables as they were before it; only the defaults of one `ARG` see
+    /// those before them on the same line (BuildKit).
     ///
     /// # Errors
     ///
     /// The fault with its place in the Dockerfile: an expansion that fails, a value that isn't valid, or (code
     /// `unsupported`) something that calque can't do yet, by name.
     pub fn expand(&self, graph: &BuildGraph, step: &Step) -> Result<Expansion, ParseError> {
-        todo!()
+        Expander::new(graph, step, &self.config.config, &self.scope).expand()
     }
 
     /// Takes a step over into config, scope and history.
@@ -71,10 +88,37 @@ impl StageState {
     /// for all others that of the layer below (so that a cached rebuild makes the same bytes), nothing where there is
     /// none. The config's own `created` becomes the same.
     pub fn apply(&mut self, step: &ExpandedStep, created: Option<&str>) {
-        todo!()
+        let text = match step {
+            ExpandedStep::Run(run) => Some(run.history.clone()),
+            ExpandedStep::Copy(copy) | ExpandedStep::Add(copy) => Some(copy.history.clone()),
+            ExpandedStep::Workdir(workdir) => {
+                self.config.config.working_dir.clone_from(&workdir.path);
+                Some(workdir.history.clone())
+            }
+            ExpandedStep::Config(change) => {
+                let text = metadata::apply(&mut self.config, change, self.cmd_is_ours);
+                match change {
+                    ConfigChange::Arg(args) => {
+                        args.iter().for_each(|(name, value)| self.scope.declare(name, value.as_deref()));
+                    }
+                    ConfigChange::Env(pairs) => {
+                        pairs.iter().for_each(|(key, value)| self.scope.set_env(key, value));
+                    }
+                    ConfigChange::Cmd(_) => self.cmd_is_ours = true,
+                    _ => {}
+                }
+                text
+            }
+        };
+        if let Some(text) = text {
+            self.config.history.push(history::entry(text, created, !step.makes_layer()));
+        }
+        if let Some(created) = created {
+            self.config.created = Some(created.to_owned());
+        }
     }
 
-    /// The config so far. `rootfs.diff_ids` are the base's: the caller adds those of the new layers.
+    /// The config so far. `rootfs.diff_ids` are the base image's: the caller adds those of the new layers.
     pub fn config(&self) -> &ImageConfig {
         &self.config
     }
