@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::Span;
+use crate::{Escape, Heredoc, Rule, Span, Warning, Word, WordError, word};
 
 /// One thing that is wrong, with its place in the [`Source`](crate::Source).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,6 +17,69 @@ pub struct ParseError {
     pub label: String,
     /// What to do about it.
     pub help: Option<String>,
+}
+
+impl ParseError {
+    pub(crate) fn new(code: &'static str, message: impl Into<String>, span: Span) -> Self {
+        Self { code, message: message.into(), span, label: String::new(), help: None }
+    }
+
+    pub(crate) fn label(mut self, label: impl Into<String>) -> Self {
+        self.label = label.into();
+        self
+    }
+
+    pub(crate) fn help(mut self, help: impl Into<String>) -> Self {
+        self.help = Some(help.into());
+        self
+    }
+}
+
+/// Where errors and warnings gather while the rest is read on.
+#[derive(Debug, Default)]
+pub(crate) struct Sink {
+    pub(crate) escape: Escape,
+    pub(crate) errors: Vec<ParseError>,
+    pub(crate) warnings: Vec<Warning>,
+}
+
+impl Sink {
+    pub(crate) fn push(&mut self, error: ParseError) {
+        self.errors.push(error);
+    }
+
+    pub(crate) fn warn(&mut self, rule: Rule, message: impl Into<String>, span: Span) {
+        self.warnings.push(Warning { rule, message: message.into(), span });
+    }
+
+    /// A word that will be expanded: what is wrong with it whatever the variables are is said now.
+    pub(crate) fn checked(&mut self, word: Word) -> Word {
+        if let Err(error) = word::check(&word.raw, self.escape) {
+            self.push(word_error(&error, word.span));
+        }
+        word
+    }
+
+    /// The same for the body of a heredoc.
+    pub(crate) fn checked_heredoc(&mut self, heredoc: Heredoc) -> Heredoc {
+        if let Some(error) = heredoc.expand.then(|| word::check_heredoc(&heredoc.body).err()).flatten() {
+            let error = word_error(&error, heredoc.span);
+            self.push(
+                error.help(format!("quote the word to leave the body as it is: `<<'{}'`", heredoc.name)),
+            );
+        }
+        heredoc
+    }
+}
+
+fn word_error(error: &WordError, span: Span) -> ParseError {
+    let (code, label) = match error {
+        WordError::UnclosedQuote { .. } => ("unclosed-quote", "in this word"),
+        WordError::UnclosedBrace { .. } => ("unclosed-substitution", "in this word"),
+        WordError::UnsupportedModifier { .. } => ("unsupported-modifier", "in this word"),
+        _ => ("bad-substitution", "in this word"),
+    };
+    ParseError::new(code, error.to_string(), span).label(label)
 }
 
 impl fmt::Display for ParseError {

@@ -22,13 +22,6 @@ impl Mapped {
         Self { text: String::new(), pieces: vec![Piece { at: 0, source }] }
     }
 
-    /// A text as it stands in the source.
-    pub(crate) fn piece(text: &str, source: usize) -> Self {
-        let mut mapped = Self::at(source);
-        mapped.push(text, source);
-        mapped
-    }
-
     /// Adds `text`, which stands at `source`.
     pub(crate) fn push(&mut self, text: &str, source: usize) {
         if text.is_empty() {

@@ -1,30 +1,331 @@
-//! From a source to the IR.
+//! From a source to the IR: line by line, going on after what is wrong.
 
-use crate::{Dockerfile, Instruction, ParseErrors, Source, Warning};
+use crate::directive::{self, CheckOptions};
+use crate::error::Sink;
+use crate::instruction::flag::Statement;
+use crate::instruction::{copy, env, from, metadata, run};
+use crate::line::{HeredocWord, Lines, LogicalLine, heredoc_words};
+use crate::lint::Linter;
+use crate::suggest::nearest;
+use crate::token::{Json, json_list};
+use crate::{
+    Dockerfile, Escape, Heredoc, Instruction, InstructionKind, OnbuildInstruction, ParseError, ParseErrors,
+    Source, Span, Spanned, Stage, Warning,
+};
 
 /// A Dockerfile and what to tell about it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Parsed {
     /// The IR.
     pub dockerfile: Dockerfile,
-    /// What was accepted with a warning, in the order of the file.
+    /// What was accepted with a warning, in the order of the file. Rules that `# check=skip=` names are left out.
     pub warnings: Vec<Warning>,
 }
+
+const KEYWORDS: &[&str] = &[
+    "FROM",
+    "RUN",
+    "CMD",
+    "LABEL",
+    "MAINTAINER",
+    "EXPOSE",
+    "ENV",
+    "ADD",
+    "COPY",
+    "ENTRYPOINT",
+    "VOLUME",
+    "USER",
+    "WORKDIR",
+    "ARG",
+    "ONBUILD",
+    "STOPSIGNAL",
+    "HEALTHCHECK",
+    "SHELL",
+];
 
 /// Reads a whole Dockerfile.
 ///
 /// # Errors
 ///
 /// All that is wrong, as far as one error doesn't hide another.
-pub fn parse(_source: &Source) -> Result<Parsed, ParseErrors> {
-    todo!()
+pub fn parse(source: &Source) -> Result<Parsed, ParseErrors> {
+    let mut sink = Sink::default();
+    let (directives, start) = directive::parse(source, &mut sink.errors);
+    sink.escape = directives.escape;
+    let check = match directives.check.as_ref().map(|check| (CheckOptions::parse(&check.value), check.span)) {
+        None => CheckOptions::default(),
+        Some((Ok(options), _)) => options,
+        Some((Err(message), span)) => {
+            sink.push(
+                ParseError::new("invalid-check", message, span).help("write `skip=RuleA,RuleB;error=true`"),
+            );
+            CheckOptions::default()
+        }
+    };
+    let mut lines = Lines::new(source, start, directives.escape);
+    let mut file = File::default();
+    while let Some(line) = lines.next_logical() {
+        file.add(line, &mut lines, &mut sink);
+    }
+    let dockerfile = file.finish(source, directives, &mut sink);
+    if let Some(errors) = ParseErrors::new(sink.errors) {
+        return Err(errors);
+    }
+    let mut warnings = sink.warnings;
+    warnings.retain(|warning| !check.skip.contains(warning.rule.name()));
+    warnings.sort_by_key(|warning| (warning.span.start, warning.span.end, warning.rule));
+    Ok(Parsed { dockerfile, warnings })
 }
 
-/// Reads what an image stores for `ONBUILD`: one instruction with its heredocs. Spans are places in `trigger`.
+/// Reads what an image stores for `ONBUILD`: one instruction with its heredocs. Spans are places in `trigger`. The
+/// escape is `\`, whatever the file's was in which the trigger stood.
 ///
 /// # Errors
 ///
 /// When it isn't exactly one instruction that `ONBUILD` allows.
-pub fn parse_onbuild(_trigger: &Source) -> Result<Instruction, ParseErrors> {
-    todo!()
+pub fn parse_onbuild(trigger: &Source) -> Result<Instruction, ParseErrors> {
+    let mut sink = Sink::default();
+    let mut lines = Lines::new(trigger, 0, Escape::Backslash);
+    let whole = Span::new(0, trigger.text().len());
+    let Some(line) = lines.next_logical() else {
+        return Err(
+            ParseError::new("no-instructions", "an ONBUILD trigger without an instruction", whole).into()
+        );
+    };
+    let statement = Statement::split(&line.text, line.text.text());
+    let (heredocs, end) = read_heredocs(&statement, &mut lines, &mut sink);
+    let instruction = onbuild_trigger(&statement, heredocs, end, &mut sink);
+    if let Some(next) = lines.next_logical() {
+        let error =
+            ParseError::new("trailing-text", "an ONBUILD trigger is one instruction", next.text.whole());
+        sink.push(error.label("a second one"));
+    }
+    match (ParseErrors::new(sink.errors), instruction) {
+        (Some(errors), _) => Err(errors),
+        (None, Some(instruction)) => Ok(instruction),
+        // an instruction that isn't there has left an error
+        (None, None) => {
+            Err(ParseError::new("invalid-trigger", "an ONBUILD trigger can't be read", whole).into())
+        }
+    }
+}
+
+/// What was read so far.
+#[derive(Default)]
+struct File {
+    global_args: Vec<Spanned<crate::ArgInstruction>>,
+    stages: Vec<Stage>,
+    /// A FROM was seen, maybe a wrong one.
+    from_seen: bool,
+    /// The first instruction that stands before any FROM, and isn't ARG.
+    homeless: Option<Spanned<String>>,
+    linter: Linter,
+    instructions: usize,
+    last: Span,
+}
+
+impl File {
+    fn add(&mut self, line: LogicalLine, lines: &mut Lines<'_>, sink: &mut Sink) {
+        let statement = Statement::split(&line.text, line.text.text());
+        let (heredocs, end) = read_heredocs(&statement, lines, sink);
+        let span = Span::new(line.text.whole().start, end);
+        self.instructions += 1;
+        self.last = line.text.whole();
+        self.linter.line(&statement, &line.empty_lines, sink);
+        if statement.keyword.eq_ignore_ascii_case("from") {
+            self.from_seen = true;
+            if let Some(from) = from::from(&statement, sink) {
+                self.linter.from(&from, sink);
+                self.stages.push(Stage { from: Spanned::new(from, span), instructions: Vec::new() });
+            }
+            return;
+        }
+        let instruction = instruction(&statement, heredocs, end, sink);
+        if !self.from_seen {
+            match instruction.map(|instruction| instruction.kind) {
+                Some(InstructionKind::Arg(arg)) => self.global_args.push(Spanned::new(arg, span)),
+                _ if !is_keyword(&statement) || statement.keyword.eq_ignore_ascii_case("arg") => {}
+                _ if self.homeless.is_none() => {
+                    self.homeless = Some(Spanned::new(statement.name(), statement.keyword_span()));
+                }
+                _ => {}
+            }
+            return;
+        }
+        if let Some((instruction, stage)) = instruction.zip(self.stages.last_mut()) {
+            self.linter.instruction(&instruction, sink);
+            stage.instructions.push(instruction);
+        }
+    }
+
+    fn finish(self, source: &Source, directives: crate::Directives, sink: &mut Sink) -> Dockerfile {
+        const HELP: &str = "begin a stage with `FROM image` or `FROM scratch`";
+        if let Some(keyword) = &self.homeless {
+            let error = ParseError::new("no-build-stage", "no build stage in current context", keyword.span);
+            sink.push(error.label(format!("`{}` before any `FROM`", keyword.value)).help(HELP));
+        } else if self.instructions == 0 {
+            let end = source.text().find('\n').unwrap_or(source.text().len());
+            let error = ParseError::new("no-instructions", "file with no instructions", Span::new(0, end));
+            sink.push(error.label("only comments and empty lines").help(HELP));
+        } else if !self.from_seen && sink.errors.is_empty() {
+            let error = ParseError::new("no-stages", "dockerfile contains no stages to build", self.last);
+            sink.push(error.label("no `FROM` follows").help(HELP));
+        }
+        self.linter.finish(sink);
+        Dockerfile { directives, global_args: self.global_args, stages: self.stages }
+    }
+}
+
+fn is_keyword(statement: &Statement<'_>) -> bool {
+    KEYWORDS.contains(&statement.name().as_str())
+}
+
+/// The heredocs that a statement names, and where it ends with them.
+fn read_heredocs<'a>(
+    statement: &Statement<'a>,
+    lines: &mut Lines<'_>,
+    sink: &mut Sink,
+) -> (Vec<(HeredocWord<'a>, Heredoc)>, usize) {
+    let mut end = statement.line.whole().end;
+    let mut heredocs = Vec::new();
+    for word in heredocs_of(statement) {
+        match lines.heredoc(&word) {
+            Ok(body) => {
+                end = body.end;
+                let heredoc = word.with_body(body);
+                heredocs.push((word, heredoc));
+            }
+            Err(unterminated) => {
+                let span = statement.line.span(word.text);
+                let error = ParseError::new("unterminated-heredoc", "unterminated heredoc", span)
+                    .label(format!("no line `{}` follows", word.name));
+                sink.push(match unterminated.near_miss {
+                    None => error,
+                    Some(_) if !word.strip_tabs => error.help(format!(
+                        "a line holds `{}` with white space around it: nothing may stand beside it; `<<-` allows tabs before it",
+                        word.name
+                    )),
+                    Some(_) => error.help(format!(
+                        "a line holds `{}` with white space around it: only tabs may stand before it",
+                        word.name
+                    )),
+                });
+                break;
+            }
+        }
+    }
+    (heredocs, end)
+}
+
+/// RUN, COPY and ADD take heredocs, also behind ONBUILD; never with a JSON list.
+fn heredocs_of<'a>(statement: &Statement<'a>) -> Vec<HeredocWord<'a>> {
+    match statement.name().as_str() {
+        "RUN" | "COPY" | "ADD" if matches!(json_list(statement.args), Json::No) => {
+            heredoc_words(statement.args)
+        }
+        "ONBUILD" => {
+            let inner = Statement::split(statement.line, statement.args);
+            match inner.name().as_str() {
+                "ONBUILD" => Vec::new(),
+                _ => heredocs_of(&inner),
+            }
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// One instruction other than FROM. `end` is where it ends, heredocs included.
+fn instruction(
+    statement: &Statement<'_>,
+    heredocs: Vec<(HeredocWord<'_>, Heredoc)>,
+    end: usize,
+    sink: &mut Sink,
+) -> Option<Instruction> {
+    let kind = match statement.name().as_str() {
+        "ARG" => InstructionKind::Arg(from::arg(statement, sink)?),
+        "ENV" => InstructionKind::Env(env::key_values(statement, sink)?),
+        "LABEL" => InstructionKind::Label(env::key_values(statement, sink)?),
+        "RUN" => InstructionKind::Run(run::run(statement, heredocs, sink)?),
+        "COPY" => InstructionKind::Copy(copy::copy(statement, heredocs, sink)?),
+        "ADD" => InstructionKind::Add(copy::add(statement, heredocs, sink)?),
+        "WORKDIR" => InstructionKind::Workdir(metadata::rest_of_line(statement, sink)?),
+        "USER" => InstructionKind::User(metadata::rest_of_line(statement, sink)?),
+        "CMD" => InstructionKind::Cmd(metadata::command(statement, sink)?),
+        "ENTRYPOINT" => InstructionKind::Entrypoint(metadata::command(statement, sink)?),
+        "SHELL" => InstructionKind::Shell(metadata::shell(statement, sink)?),
+        "EXPOSE" => InstructionKind::Expose(metadata::expose(statement, sink)?),
+        "VOLUME" => InstructionKind::Volume(metadata::volume(statement, sink)?),
+        "STOPSIGNAL" => InstructionKind::StopSignal(metadata::stop_signal(statement, sink)?),
+        "HEALTHCHECK" => InstructionKind::Healthcheck(metadata::healthcheck(statement, sink)?),
+        "ONBUILD" => InstructionKind::Onbuild(onbuild(statement, heredocs, end, sink)?),
+        "MAINTAINER" => InstructionKind::Maintainer(metadata::maintainer(statement, sink)?),
+        _ => {
+            sink.push(unknown(statement));
+            return None;
+        }
+    };
+    let start = statement.line.span(statement.text).start;
+    Some(Instruction {
+        span: Span::new(start, end),
+        keyword: statement.line.spanned(statement.keyword),
+        text: statement.text.to_owned(),
+        kind,
+    })
+}
+
+/// `ONBUILD instruction`
+fn onbuild(
+    statement: &Statement<'_>,
+    heredocs: Vec<(HeredocWord<'_>, Heredoc)>,
+    end: usize,
+    sink: &mut Sink,
+) -> Option<OnbuildInstruction> {
+    statement.known_flags(&[], sink);
+    if statement.args.is_empty() {
+        sink.push(from::missing_argument(statement, "no instruction"));
+        return None;
+    }
+    let bodies: Vec<Heredoc> = heredocs.iter().map(|(_, heredoc)| heredoc.clone()).collect();
+    let text = run::with_heredocs(statement.args, &bodies);
+    let inner = Statement::split(statement.line, statement.args);
+    let instruction = Box::new(onbuild_trigger(&inner, heredocs, end, sink)?);
+    Some(OnbuildInstruction { text, instruction })
+}
+
+fn onbuild_trigger(
+    statement: &Statement<'_>,
+    heredocs: Vec<(HeredocWord<'_>, Heredoc)>,
+    end: usize,
+    sink: &mut Sink,
+) -> Option<Instruction> {
+    let keyword = statement.name();
+    let message = match keyword.as_str() {
+        "ONBUILD" => "Chaining ONBUILD via `ONBUILD ONBUILD` isn't allowed".to_owned(),
+        "FROM" | "MAINTAINER" => format!("{keyword} isn't allowed as an ONBUILD trigger"),
+        _ => return instruction(statement, heredocs, end, sink),
+    };
+    sink.push(
+        ParseError::new("invalid-trigger", message, statement.keyword_span()).label("not allowed here"),
+    );
+    None
+}
+
+fn unknown(statement: &Statement<'_>) -> ParseError {
+    let keyword = statement.keyword;
+    let error = ParseError::new(
+        "unknown-instruction",
+        format!("unknown instruction `{keyword}`"),
+        statement.keyword_span(),
+    )
+    .label("not an instruction");
+    if let Some(strange) = keyword.chars().find(|c| !c.is_ascii() && (c.is_whitespace() || c.is_control())) {
+        return error.help(format!("U+{:04X} in it looks like a space and is none", u32::from(strange)));
+    }
+    match nearest(keyword, KEYWORDS.iter().copied()) {
+        Some(near) => error.help(format!("did you mean `{near}`?")),
+        None if keyword == "&&" || keyword == "||" || keyword == "|" => {
+            error.help("the line before must end with its escape (`\\`) to go on here")
+        }
+        None => error,
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use crate::ParseErrors;
+use crate::{ParseError, ParseErrors};
 
 /// U+FEFF in UTF-8, which some editors put first.
 const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
@@ -71,8 +71,28 @@ impl Source {
     ///
     /// An empty file, and one that isn't UTF-8 text (invalid bytes, a NUL). Spans of such errors are places in what
     /// [`from_bytes_lossy`](Self::from_bytes_lossy) makes of the same bytes.
-    pub fn from_bytes(_name: impl Into<String>, _bytes: &[u8]) -> Result<Self, ParseErrors> {
-        todo!()
+    pub fn from_bytes(name: impl Into<String>, bytes: &[u8]) -> Result<Self, ParseErrors> {
+        let bytes = bytes.strip_prefix(BYTE_ORDER_MARK).unwrap_or(bytes);
+        if bytes.is_empty() {
+            let error = ParseError::new("empty-file", "file with no instructions", Span::default());
+            return Err(error.label("the file is empty").into());
+        }
+        match std::str::from_utf8(bytes) {
+            Ok(text) => match text.find('\0') {
+                None => Ok(Self::new(name, text)),
+                Some(at) => {
+                    let error = ParseError::new("not-text", "the file is not text", Span::new(at, at + 1));
+                    Err(error.label("a NUL byte").help("give a Dockerfile with `-f`").into())
+                }
+            },
+            Err(error) => {
+                let at = error.valid_up_to();
+                let byte = bytes.get(at).copied().unwrap_or_default();
+                let span = Span::new(at, at + char::REPLACEMENT_CHARACTER.len_utf8());
+                let error = ParseError::new("not-utf8", "the file is not UTF-8 text", span);
+                Err(error.label(format!("byte 0x{byte:02x} begins no character")).into())
+            }
+        }
     }
 
     /// The same for showing what is wrong: what can't be read is replaced.

@@ -5,6 +5,13 @@
 
 use crate::{Span, Spanned};
 
+pub(crate) mod copy;
+pub(crate) mod env;
+pub(crate) mod flag;
+pub(crate) mod from;
+pub(crate) mod metadata;
+pub(crate) mod run;
+
 /// A whole Dockerfile.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Dockerfile {
