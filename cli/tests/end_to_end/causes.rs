@@ -235,6 +235,7 @@ fn root_edits_that_keep_size_and_mtime_are_never_a_hit() {
         calque.context("app", &[("Dockerfile", "FROM busybox\nCOPY data /data\n"), ("data", "00000000")]);
     let time = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
     let rounds = if std::env::var_os("CALQUE_SOAK").is_some() { 500 } else { 40 };
+    println!("soak: {rounds} edits that keep size and mtime");
     for round in 0..rounds {
         set_content(&context.join("data"), &format!("{round:08}"), time);
         calque.build(&context, "app");

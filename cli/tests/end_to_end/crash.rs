@@ -29,7 +29,7 @@ RUN rm -r /app/copy/dir1 && echo $NONCE > /app/last
 fn root_a_build_killed_at_any_moment_leaves_a_usable_store() {
     let rounds = if std::env::var_os("CALQUE_SOAK").is_some() { 100 } else { 10 };
     let mut seed = Seed::from_environment(20_261_124);
-    println!("seed {} rounds {rounds}", seed.value());
+    println!("soak: kill -9 at {rounds} random moments, seed {}", seed.value());
     let calque = Calque::with_busybox(Kernel::Newest);
     let files: Vec<(String, String)> = (0..200)
         .map(|number| {

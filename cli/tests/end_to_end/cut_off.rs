@@ -66,6 +66,7 @@ fn root_a_file_edited_while_it_is_copied_never_gives_a_wrong_hit() {
     let calque = Calque::with_busybox(Kernel::Newest);
     let context = calque.context("app", &[("Dockerfile", "FROM busybox\nCOPY data /data\n"), ("data", "0")]);
     let tries = if std::env::var_os("CALQUE_SOAK").is_some() { 200 } else { 25 };
+    println!("soak: a file edited while it is copied, {tries} builds");
     let size = 300_000;
     for attempt in 0..tries {
         let started = calque.start(build_arguments(&context, "app", &[]));

@@ -10,6 +10,7 @@ mod crash;
 mod cut_off;
 mod debian;
 mod harness;
+mod hostile;
 mod identity;
 mod interop;
 mod interrupt;
