@@ -122,15 +122,22 @@ impl Calque {
     /// The image's ID.
     #[track_caller]
     pub(crate) fn image_id(&self, image: &str) -> String {
-        self.ok(["inspect", "--type", "image", "--format", "{{.Id}}", image]).stdout.trim().to_owned()
+        self.inspect(image)["Id"].as_str().expect("inspect gives the ID").to_owned()
+    }
+
+    /// What `inspect` tells of the image.
+    #[track_caller]
+    pub(crate) fn inspect(&self, image: &str) -> serde_json::Value {
+        let text = self.ok(["inspect", "--type", "image", image]).stdout;
+        let inspected: serde_json::Value = serde_json::from_str(&text).unwrap();
+        inspected[0].clone()
     }
 
     /// The image's diff IDs, base first.
     #[track_caller]
     pub(crate) fn diff_ids(&self, image: &str) -> Vec<String> {
-        let text = self.ok(["inspect", "--type", "image", image]).stdout;
-        let inspected: serde_json::Value = serde_json::from_str(&text).unwrap();
-        let layers = inspected[0]["RootFS"]["Layers"].as_array().expect("inspect gives the diff IDs");
+        let inspected = self.inspect(image);
+        let layers = inspected["RootFS"]["Layers"].as_array().expect("inspect gives the diff IDs");
         layers.iter().map(|layer| layer.as_str().unwrap().to_owned()).collect()
     }
 
@@ -230,9 +237,9 @@ impl Outcome {
                 step.label = text.to_owned();
             } else if text == "CACHED" {
                 step.is_cached = true;
-            } else if let Some(cause) = text.strip_prefix("not cached: ") {
+            } else if let Some(cause) = text.strip_prefix("MISS: ") {
                 step.cause = Some(cause.to_owned());
-            } else if text.starts_with("same content as before") {
+            } else if text.starts_with("SAME: ") {
                 step.is_same_as_before = true;
             }
         }

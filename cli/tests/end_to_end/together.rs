@@ -39,7 +39,8 @@ RUN --mount=type=cache,id=count,target=/count echo last >> /count/log; sleep 0.5
     calque.build(&counter, "counter");
     assert_eq!(calque.shell("counter", "cat /log"), "first\nlast\nleft\nright\n");
     assert!(
-        one.stderr.contains("waiting for another build") || two.stderr.contains("waiting for another build"),
+        one.stderr.contains("another build runs this very step")
+            || two.stderr.contains("another build runs this very step"),
         "the one that waits says so:\n{}\n---\n{}",
         one.stderr,
         two.stderr
