@@ -43,7 +43,8 @@ pub struct Variable {
 }
 
 /// What sets a variable.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum VariableKind {
     /// `ARG`
     Arg,

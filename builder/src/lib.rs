@@ -7,6 +7,7 @@ mod cancel;
 pub mod cause;
 mod chmod;
 mod context;
+mod difference;
 mod error;
 pub mod event;
 mod expand;
