@@ -1,0 +1,242 @@
+//! Failures, as the user sees them: the only file that knows the renderer, colours, hints and exit codes.
+
+use std::error::Error;
+use std::fmt::{self, Display};
+
+use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
+use parser::{Source, Span};
+
+use crate::settings::Terminal;
+
+/// Why a command failed, all that is to be printed about it, and its exit code.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    exit: u8,
+    /// Printed as they are, above the rest.
+    preface: String,
+    problems: Vec<Problem>,
+    hints: Vec<String>,
+    /// `calque image rm`: its help is pointed to.
+    usage_of: Option<String>,
+}
+
+#[derive(Debug)]
+struct Problem {
+    message: String,
+    frame: Option<Frame>,
+}
+
+/// The place in a text that a problem is about.
+#[derive(Debug)]
+pub(crate) struct Frame {
+    pub(crate) source: Source,
+    pub(crate) span: Span,
+    pub(crate) label: Option<String>,
+    pub(crate) help: Option<String>,
+    pub(crate) notes: Vec<String>,
+}
+
+impl Failure {
+    fn empty(exit: u8) -> Self {
+        Self { exit, preface: String::new(), problems: Vec::new(), hints: Vec::new(), usage_of: None }
+    }
+
+    /// A failure that needs no more than `message`.
+    pub(crate) fn message(exit: u8, message: impl Into<String>) -> Self {
+        Self::empty(exit).and(message)
+    }
+
+    /// A mistake in the command line of `command`.
+    pub(crate) fn usage(exit: u8, message: impl Into<String>, command: &str) -> Self {
+        Self { usage_of: Some(command.to_owned()), ..Self::message(exit, message) }
+    }
+
+    /// An error of a library, with all its causes.
+    pub(crate) fn error(exit: u8, error: &(dyn Error + 'static)) -> Self {
+        Self::message(exit, chain(error))
+    }
+
+    /// Nothing is printed: all was said already.
+    pub(crate) fn silent(exit: u8) -> Self {
+        Self::empty(exit)
+    }
+
+    /// Adds another problem.
+    #[must_use]
+    pub(crate) fn and(mut self, message: impl Into<String>) -> Self {
+        self.problems.push(Problem { message: message.into(), frame: None });
+        self
+    }
+
+    /// Adds a problem with its place.
+    #[must_use]
+    pub(crate) fn and_at(mut self, message: impl Into<String>, frame: Frame) -> Self {
+        self.problems.push(Problem { message: message.into(), frame: Some(frame) });
+        self
+    }
+
+    /// Puts `text`, whose lines are ended, above everything.
+    #[must_use]
+    pub(crate) fn preface(mut self, text: impl Into<String>) -> Self {
+        self.preface = text.into();
+        self
+    }
+
+    /// Says what to do next.
+    #[must_use]
+    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hints.push(hint.into());
+        self
+    }
+
+    /// The exit code.
+    pub(crate) fn exit(&self) -> u8 {
+        self.exit
+    }
+
+    /// All of it, each line ended.
+    pub(crate) fn render(&self, terminal: Terminal) -> String {
+        let renderer = if terminal.colour { Renderer::styled() } else { Renderer::plain() };
+        let mut text = self.preface.clone();
+        for problem in &self.problems {
+            match &problem.frame {
+                Some(frame) => text.push_str(&frame.render(&problem.message, &renderer)),
+                None => {
+                    let group = [Group::with_title(Level::ERROR.primary_title(problem.message.as_str()))];
+                    text.push_str(&renderer.render(&group));
+                }
+            }
+            text.push('\n');
+        }
+        for hint in &self.hints {
+            text.push_str("hint: ");
+            text.push_str(hint);
+            text.push('\n');
+        }
+        if let Some(command) = &self.usage_of {
+            text.push_str(&format!("Run '{command} --help' for more information\n"));
+        }
+        text
+    }
+}
+
+impl Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.render(Terminal { interactive: false, colour: false }))
+    }
+}
+
+impl Frame {
+    fn render(&self, message: &str, renderer: &Renderer) -> String {
+        let (text, span) = self.shown();
+        let mut annotation = AnnotationKind::Primary.span(span);
+        if let Some(label) = &self.label {
+            annotation = annotation.label(label.as_str());
+        }
+        let snippet = Snippet::source(text).path(self.source.name()).annotation(annotation);
+        let mut group = Group::with_title(Level::ERROR.primary_title(message)).element(snippet);
+        for note in &self.notes {
+            group = group.element(Level::NOTE.message(note.as_str()));
+        }
+        if let Some(help) = &self.help {
+            group = group.element(Level::HELP.message(help.as_str()));
+        }
+        renderer.render(&[group])
+    }
+
+    /// The text and the span to draw: within the text, on one line where the place has several (the lines of a
+    /// long RUN would push everything else off the screen), and not empty.
+    fn shown(&self) -> (&str, std::ops::Range<usize>) {
+        let text = self.source.text();
+        let start = self.span.start.min(text.len());
+        let end = self.span.end.clamp(start, text.len());
+        let first_line = text[start..end].find('\n').map_or(end, |at| start + at);
+        let first_line = start + text[start..first_line].trim_end_matches(['\r', '\\', ' ', '\t']).len();
+        (text, start..first_line.max(start))
+    }
+}
+
+/// The texts of an error and all its causes, on one line; a cause that the text above it ends with is not said
+/// twice.
+pub(crate) fn chain(error: &(dyn Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let next = error.to_string();
+        if !next.is_empty() && !text.ends_with(&next) {
+            text.push_str(": ");
+            text.push_str(&next);
+        }
+        cause = error.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    enum Sample {
+        #[error("cannot open `a`")]
+        Open { source: Box<Sample> },
+        #[error("cannot read")]
+        Read { source: std::io::Error },
+        #[error("no such thing: {source}")]
+        Repeated { source: std::io::Error },
+    }
+
+    fn frame(text: &str, span: Span) -> Frame {
+        Frame { source: Source::new("Dockerfile", text), span, label: None, help: None, notes: Vec::new() }
+    }
+
+    #[test]
+    fn causes_follow_on_one_line_and_once() {
+        let io = || std::io::Error::other("disk on fire");
+        let error = Sample::Open { source: Box::new(Sample::Read { source: io() }) };
+        assert_eq!(chain(&error), "cannot open `a`: cannot read: disk on fire");
+        assert_eq!(chain(&Sample::Repeated { source: io() }), "no such thing: disk on fire");
+    }
+
+    #[test]
+    fn a_place_is_drawn_as_the_style_guide_says() {
+        let place = Frame {
+            label: Some("not an instruction".into()),
+            help: Some("did you mean `COPY`?".into()),
+            ..frame("FROM a\nCOPPY a b\n", Span::new(7, 16))
+        };
+        let failure = Failure::silent(1).and_at("unknown instruction `COPPY`", place);
+        assert_eq!(
+            failure.to_string(),
+            "error: unknown instruction `COPPY`\n \
+             --> Dockerfile:2:1\n  \
+             |\n\
+             2 | COPPY a b\n  \
+             | ^^^^^^^^^ not an instruction\n  \
+             |\n  \
+             = help: did you mean `COPY`?\n"
+        );
+    }
+
+    #[test]
+    fn a_place_beyond_the_text_or_over_many_lines_is_drawn_too() {
+        for (text, span) in [
+            ("", Span::new(0, 0)),
+            ("RUN a", Span::new(5, 9)),
+            ("FROM a\nRUN a \\\n  b \\\n  c\n", Span::new(7, 23)),
+            ("FROM a\r\nRUN a\r\n", Span::new(8, 15)),
+        ] {
+            let text = Failure::silent(1).and_at("m", frame(text, span)).to_string();
+            assert!(text.starts_with("error: m\n") && text.contains("Dockerfile:"), "{text}");
+            assert!(!text.contains('\r'), "{text}");
+        }
+    }
+
+    #[test]
+    fn every_problem_is_printed_then_the_hints() {
+        let failure = Failure::message(125, "a").and("b").hint("c");
+        assert_eq!(failure.to_string(), "error: a\nerror: b\nhint: c\n");
+        let failure = Failure::usage(1, "a", "calque rm");
+        assert_eq!(failure.to_string(), "error: a\nRun 'calque rm --help' for more information\n");
+    }
+}
