@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::io::Write;
 use std::path::PathBuf;
-use std::process::ExitCode;
+use std::process::{ExitCode, Stdio};
 
 use clap::error::ErrorKind;
 use clap::{Arg, ArgAction, ArgMatches, Command};
@@ -22,6 +22,9 @@ const GROUPS: [(&str, &str); 5] = [
     ("image", "Manage images"),
     ("system", "Manage calque's store"),
 ];
+
+/// The name under which calque starts itself to make the store durable.
+const SETTLE: &str = "__settle";
 
 /// What all commands share.
 pub(crate) struct App {
@@ -43,6 +46,21 @@ impl App {
         let place = settings::store_place(self.root.as_deref()).map_err(|error| fail(&error))?;
         let options = StoreOptions { root: place.root, runtime: place.runtime, mode: StoreMode::Root };
         Store::open(options).map_err(|error| fail(&error))
+    }
+
+    /// Has what the command left in the store made durable by a process of its own, which nobody waits for.
+    pub(crate) fn settle_later(&self) {
+        let Ok(place) = settings::store_place(self.root.as_deref()) else { return };
+        // Failing is no harm: what isn't marked durable is only lost when the machine crashes.
+        let _ = std::process::Command::new("/proc/self/exe")
+            .arg(SETTLE)
+            .arg(place.root)
+            .arg(place.runtime)
+            .current_dir("/")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn();
     }
 }
 
@@ -88,6 +106,11 @@ pub(crate) fn command() -> Command {
 
 /// Parses, carries out and reports.
 pub(crate) fn main(line: Vec<OsString>) -> ExitCode {
+    if let [_, name, root, runtime] = &line[..] {
+        if name == SETTLE {
+            return settle(root.into(), runtime.into());
+        }
+    }
     match execute(&line) {
         Ok(code) => ExitCode::from(code),
         Err(failure) => {
@@ -95,6 +118,16 @@ pub(crate) fn main(line: Vec<OsString>) -> ExitCode {
             let _ = std::io::stderr().write_all(text.as_bytes());
             ExitCode::from(failure.exit())
         }
+    }
+}
+
+/// Makes the store durable, out of reach of the terminal that the command was started from.
+fn settle(root: PathBuf, runtime: PathBuf) -> ExitCode {
+    let _ = rustix::process::setsid();
+    let options = StoreOptions { root, runtime, mode: StoreMode::Root };
+    match Store::open(options).map(|store| store.settle()) {
+        Ok(Ok(())) => ExitCode::SUCCESS,
+        _ => ExitCode::FAILURE,
     }
 }
 

@@ -2,8 +2,10 @@
 
 use std::error::Error;
 use std::fmt::{self, Display};
+use std::io;
 
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
+use builder::{BuildError, StepError};
 use parser::{Source, Span};
 
 use crate::settings::Terminal;
@@ -154,6 +156,78 @@ impl Frame {
         let first_line = start + text[start..first_line].trim_end_matches(['\r', '\\', ' ', '\t']).len();
         (text, start..first_line.max(start))
     }
+}
+
+/// A build that failed: the output of the step, its place in the Dockerfile, what to do. `interrupted` is the exit code
+/// of a build that a signal stopped.
+pub(crate) fn build_failure(error: &BuildError, dockerfile: &Source, interrupted: Option<u8>) -> Failure {
+    const FAILED: u8 = 1;
+    let frame = |span: Span| Frame {
+        source: dockerfile.clone(),
+        span,
+        label: None,
+        help: None,
+        notes: Vec::new(),
+    };
+    if let (BuildError::Cancelled, Some(code)) = (error, interrupted) {
+        return Failure::message(code, "the build was cancelled");
+    }
+    let failure = match error {
+        BuildError::Dockerfile(errors) => {
+            return errors.iter().fold(Failure::silent(FAILED), |failure, error| {
+                let label = Some(error.label.clone()).filter(|label| !label.is_empty());
+                failure.and_at(error.message.clone(), Frame { label, help: error.help.clone(), ..frame(error.span) })
+            });
+        }
+        BuildError::BaseImage { span, hint, .. } => {
+            Failure::silent(FAILED).and_at(chain(error), Frame { help: hint.clone(), ..frame(*span) })
+        }
+        BuildError::Step { span, label, source } => {
+            let mut place = Frame { help: source.help(), ..frame(source.place().unwrap_or(*span)) };
+            let mut failure = Failure::silent(FAILED);
+            if let StepError::Process(process) = &**source {
+                if !process.last_lines.is_empty() {
+                    failure = failure.preface(last_lines(label, &process.last_lines));
+                }
+                if let Some(log) = &process.log {
+                    place.notes.push(format!("all of its output is in {}", log.display()));
+                }
+                if let Some(kept) = &process.kept {
+                    place.notes.push(format!("what it had written is kept in {}", kept.display()));
+                }
+            }
+            failure.and_at(chain(&**source), place)
+        }
+        _ => Failure::message(FAILED, chain(error)),
+    };
+    if is_disk_full(error) { failure.hint(FULL_DISK) } else { failure }
+}
+
+/// docker's block: the step and the end of its output.
+fn last_lines(label: &str, lines: &[String]) -> String {
+    let mut text = format!("------\n > {label}:\n");
+    for line in lines {
+        text.push_str(line.trim_end_matches(['\n', '\r']));
+        text.push('\n');
+    }
+    text.push_str("------\n");
+    text
+}
+
+const FULL_DISK: &str = "the disk is full: `calque system df` shows what the store takes, `calque rmi` and `calque rm` free some";
+
+/// Whether the file system or the quota was full.
+fn is_disk_full(error: &(dyn Error + 'static)) -> bool {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if let Some(error) = error.downcast_ref::<io::Error>() {
+            if matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) {
+                return true;
+            }
+        }
+        cause = error.source();
+    }
+    false
 }
 
 /// The texts of an error and all its causes, on one line; a cause that the text above it ends with is not said

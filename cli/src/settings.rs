@@ -99,6 +99,13 @@ pub(crate) fn default_platform() -> Option<String> {
     set("DOCKER_DEFAULT_PLATFORM")
 }
 
+/// The proxies of the caller, which RUN has too: each variable as it is spelt.
+pub(crate) fn proxies() -> Vec<(String, String)> {
+    let names = ["http_proxy", "https_proxy", "ftp_proxy", "no_proxy", "all_proxy"];
+    let spellings = names.iter().flat_map(|name| [(*name).to_owned(), name.to_ascii_uppercase()]);
+    spellings.filter_map(|name| set(&name).map(|value| (name, value))).collect()
+}
+
 /// What stderr is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Terminal {

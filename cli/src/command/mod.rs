@@ -1,5 +1,6 @@
 //! The commands, a file each: flags in, library call, report out.
 
+mod build;
 mod history;
 mod images;
 mod inspect;
@@ -8,6 +9,7 @@ mod load;
 mod ps;
 mod rm;
 mod rmi;
+mod run;
 mod save;
 mod system_df;
 mod tag;
@@ -18,6 +20,8 @@ use crate::report::Failure;
 
 /// All of them, in the order of the help.
 pub(crate) const VERBS: &[&Verb] = &[
+    &build::VERB,
+    &run::VERB,
     &ps::VERB,
     &rm::VERB,
     &images::VERB,

@@ -1,0 +1,250 @@
+//! `calque run`: a container of an image, in the foreground.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use rustix::fs::{CWD, Mode, OFlags};
+use runner::{BindSpec, CreateOptions, Foreground, HostFiles, Network};
+use sandbox::{Sandbox, SandboxSettings, Stdio};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+use store::{ContainerError, FindImageError, Image, Store};
+
+use crate::arguments::{self, Count, Invocation, Verb, WRONG_FLAG};
+use crate::report::{self, Failure};
+use crate::{output, settings};
+
+/// The command.
+pub(crate) const VERB: Verb = Verb {
+    places: &[("", "run"), ("container", "run")],
+    about: "Run a command in a new container, in the foreground",
+    synopsis: "[OPTIONS] IMAGE [COMMAND] [ARG...]",
+    examples: &[
+        "run --rm app:1.0",
+        "run --rm -i busybox sh -c 'wc -l' < notes.txt",
+        "run --rm -v ./src:/src:ro -w /src -e CI=1 app:1.0 make test",
+    ],
+    is_trailing: true,
+    flags,
+    execute,
+};
+
+/// Exit code of what calque itself couldn't do.
+const FAILED: u8 = 125;
+/// So many SIGINT or SIGTERM kill a container that doesn't end by them (docker's number).
+const PATIENCE: u32 = 3;
+
+fn flags() -> Vec<clap::Arg> {
+    vec![
+        arguments::switch("rm", "Remove the container when it has ended"),
+        arguments::switch("interactive", "Pass stdin on").short('i'),
+        arguments::list("env", "KEY[=VALUE]", "Set a variable; without a value the environment's is taken")
+            .short('e'),
+        arguments::option("workdir", "DIR", "Working directory, made where the image lacks it").short('w'),
+        arguments::option("user", "USER[:GROUP]", "Names of the image or numbers").short('u'),
+        arguments::list("volume", "SOURCE:TARGET[:ro]", "Show a file or folder of the host in the container")
+            .short('v'),
+        arguments::option("network", "MODE", "`host` or `none` [default: host, until there are networks]"),
+        arguments::option("name", "NAME", "Name the container [default: a random one]"),
+        arguments::option("entrypoint", "COMMAND", "Replace the image's ENTRYPOINT; empty takes it away"),
+        arguments::option("userns", "MODE", "`host`: root inside is root outside"),
+        arguments::option("pull", "POLICY", "`missing` or `never`: the image must be in the store either way"),
+        arguments::switch("quiet", "Don't show notes").short('q'),
+        arguments::option("net", "MODE", "The same as --network").hide(true),
+    ]
+}
+
+fn execute(invocation: &Invocation<'_>) -> Result<u8, Failure> {
+    let mut words = invocation.arguments(Count::AtLeast(1))?;
+    let reference = words.remove(0);
+    let options = options(invocation, reference, words)?;
+    let is_quiet = invocation.is_on("quiet");
+    let has_network = invocation.value("network").or_else(|| invocation.value("net")).is_some();
+    let store = invocation.app.store(FAILED)?;
+    let image = find(&store, &options.reference)?;
+    if !is_quiet {
+        notes(&image, has_network);
+    }
+    let now = || Timestamp::now().to_string();
+    let (record, dir) = runner::create(&store, &image, &options, now()).map_err(|error| create_failure(&error))?;
+    let started = stdio(options.interactive).and_then(|stdio| {
+        let sandbox = Sandbox::open(SandboxSettings::default()).map_err(|error| Failure::error(FAILED, &error))?;
+        if !is_quiet {
+            sandbox.notes().iter().for_each(|note| output::note(note));
+        }
+        runner::start(&store, &sandbox, (&record, &dir), &host_files(), stdio, &now)
+            .map_err(|error| start_failure(&error))
+    });
+    let container = match started {
+        Ok(container) => container,
+        Err(failure) => {
+            if record.auto_remove {
+                // The first failure is what the user has to hear of.
+                let _ = store.remove_container(&record.id);
+            }
+            return Err(failure);
+        }
+    };
+    if !is_quiet {
+        container.notes().iter().for_each(|note| output::note(note));
+    }
+    forward_signals(Arc::clone(&container))?;
+    container.wait(&now).map_err(|error| match error {
+        // The container's own code is what the caller waits for.
+        runner::EndError::Record { code, .. } => Failure::error(code.max(1), &error),
+        _ => Failure::error(FAILED, &error),
+    })
+}
+
+/// Translates the command line.
+fn options(
+    invocation: &Invocation<'_>,
+    reference: String,
+    arguments: Vec<String>,
+) -> Result<CreateOptions, Failure> {
+    let refused = |flag: &str, value: &str, reason: &str| {
+        Failure::message(WRONG_FLAG, format!("`--{flag} {value}` is not supported yet: {reason}"))
+    };
+    let network = match invocation.value("network").or_else(|| invocation.value("net")) {
+        None | Some("host") => Network::Host,
+        Some("none") => Network::None,
+        Some(other) => {
+            return Err(refused("network", other, "only `host` and `none` are, other networks come with a later release"));
+        }
+    };
+    let host_userns = match invocation.value("userns") {
+        None | Some("") => false,
+        Some("host") => true,
+        Some(other) => return Err(refused("userns", other, "only `host` is")),
+    };
+    match invocation.value("pull") {
+        None | Some("missing" | "never") => {}
+        Some(other @ ("always" | "newer")) => {
+            return Err(refused("pull", other, "registries come with a later release"));
+        }
+        Some(other) => {
+            let message = format!("invalid value `{other}` for flag `--pull`: it can be `missing` or `never`");
+            return Err(Failure::usage(WRONG_FLAG, message, &invocation.name));
+        }
+    }
+    let volumes = invocation.values("volume");
+    let current_dir = match volumes.is_empty() {
+        true => PathBuf::new(),
+        false => std::env::current_dir()
+            .map_err(|error| Failure::message(FAILED, format!("cannot find out the current directory: {error}")))?,
+    };
+    let binds = volumes
+        .into_iter()
+        .map(|text| BindSpec::parse(text, &current_dir).map_err(|error| Failure::error(WRONG_FLAG, &error)))
+        .collect::<Result<_, _>>()?;
+    let env = invocation.values("env").into_iter().map(|text| match text.split_once('=') {
+        Some((key, value)) => (key.to_owned(), Some(value.to_owned())),
+        None => (text.to_owned(), settings::variable(text)),
+    });
+    Ok(CreateOptions {
+        reference,
+        arguments,
+        entrypoint: invocation.value("entrypoint").map(|text| match text {
+            "" => Vec::new(),
+            text => vec![text.to_owned()],
+        }),
+        env: env.collect(),
+        user: invocation.value("user").map(str::to_owned),
+        working_dir: invocation.value("workdir").filter(|dir| !dir.is_empty()).map(str::to_owned),
+        binds,
+        name: invocation.value("name").map(str::to_owned),
+        network,
+        host_userns,
+        interactive: invocation.is_on("interactive"),
+        auto_remove: invocation.is_on("rm"),
+    })
+}
+
+fn find(store: &Store, reference: &str) -> Result<Image, Failure> {
+    store.find_image(reference).map_err(|error| {
+        let failure = Failure::error(FAILED, &error);
+        match error {
+            FindImageError::NotFound { .. } => failure.hint(format!(
+                "looked in the store at `{}`; pulling comes with a later release: build it or `calque load` it",
+                store.options().root.display()
+            )),
+            _ => failure,
+        }
+    })
+}
+
+/// What differs from docker in this run.
+fn notes(image: &Image, has_network: bool) {
+    if !has_network {
+        output::note("the container has the host's network, until calque has networks of its own (`--network host` says so, `--network none` is without)");
+    }
+    let volumes = &image.config.value().config.volumes;
+    if !volumes.is_empty() {
+        let paths: Vec<&str> = volumes.keys().map(String::as_str).collect();
+        output::note(&format!(
+            "the image's volumes ({}) stay part of the container: volumes come with a later release",
+            paths.join(", ")
+        ));
+    }
+}
+
+fn create_failure(error: &runner::CreateError) -> Failure {
+    let failure = Failure::error(FAILED, error);
+    match error {
+        runner::CreateError::Store(ContainerError::NameInUse { .. }) => {
+            failure.hint("remove it with `calque rm`, or take another name")
+        }
+        _ => failure,
+    }
+}
+
+fn start_failure(error: &runner::StartError) -> Failure {
+    let failure = Failure::message(error.exit_code(), report::chain(error));
+    match error.help() {
+        Some(help) => failure.hint(help),
+        None => failure,
+    }
+}
+
+/// Our own descriptors, which the container gets as they are: nothing is copied.
+fn stdio(is_interactive: bool) -> Result<Stdio, Failure> {
+    let cannot = |what: &str, error: rustix::io::Errno| Failure::message(FAILED, format!("cannot open {what}: {error}"));
+    let own = |fd: &dyn AsFd, what: &str| -> Result<OwnedFd, Failure> {
+        rustix::io::fcntl_dupfd_cloexec(fd.as_fd(), 3).map_err(|error| cannot(what, error))
+    };
+    let stdin = if is_interactive {
+        own(&std::io::stdin(), "stdin")?
+    } else {
+        rustix::fs::openat(CWD, "/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+            .map_err(|error| cannot("`/dev/null`", error))?
+    };
+    Ok(Stdio { stdin, stdout: own(&std::io::stdout(), "stdout")?, stderr: own(&std::io::stderr(), "stderr")? })
+}
+
+fn host_files() -> HostFiles {
+    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+    HostFiles { resolv_conf: read("/etc/resolv.conf"), hosts: read("/etc/hosts") }
+}
+
+/// Passes on what can be: not the two that can't be caught, nor those that are about ourselves (a child's end, a
+/// pipe's, urgent data, faults). The third SIGINT or SIGTERM kills the container.
+fn forward_signals(container: Arc<Foreground>) -> Result<(), Failure> {
+    use signal_hook::consts::{SIGALRM, SIGCONT, SIGHUP, SIGQUIT, SIGTSTP, SIGUSR1, SIGUSR2, SIGWINCH};
+    const FORWARDED: [i32; 10] =
+        [SIGALRM, SIGCONT, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP, SIGUSR1, SIGUSR2, SIGWINCH];
+    let cannot = |error: std::io::Error| Failure::message(FAILED, format!("cannot listen for signals: {error}"));
+    let mut signals = Signals::new(FORWARDED).map_err(cannot)?;
+    let forward = move || {
+        let mut pleas = 0;
+        for signal in &mut signals {
+            if matches!(signal, SIGINT | SIGTERM) {
+                pleas += 1;
+            }
+            // The container may have ended meanwhile, which `wait` notices.
+            let _ = if pleas >= PATIENCE { container.kill() } else { container.signal(signal) };
+        }
+    };
+    std::thread::Builder::new().name("signals".to_owned()).spawn(forward).map(drop).map_err(cannot)
+}
