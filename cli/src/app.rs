@@ -78,6 +78,7 @@ pub(crate) fn command() -> Command {
         Command::new(name).about(about).disable_help_subcommand(true).subcommands(in_group(name))
     });
     Command::new("calque")
+        .bin_name("calque")
         .about("Builds images from Dockerfiles and runs them, without a daemon")
         .version(env!("CARGO_PKG_VERSION"))
         .disable_version_flag(true)
@@ -93,6 +94,7 @@ pub(crate) fn command() -> Command {
                 .long("root")
                 .value_name("DIR")
                 .help("Where the store lies [default: CALQUE_ROOT, else /var/lib/calque]")
+                .display_order(900)
                 .value_parser(clap::value_parser!(PathBuf))
                 .global(true),
         )
@@ -144,10 +146,8 @@ fn execute(line: &[OsString]) -> Result<u8, Failure> {
         return print_help(&matches);
     };
     let verb = find(group, name).expect("every command of the command line is in the table");
-    let app = App {
-        root: matches.get_one::<PathBuf>("root").cloned(),
-        terminal: settings::stderr_terminal(),
-    };
+    let app =
+        App { root: matches.get_one::<PathBuf>("root").cloned(), terminal: settings::stderr_terminal() };
     (verb.execute)(&Invocation { app: &app, matches, name: whole_name(group, name) })
 }
 
@@ -215,7 +215,11 @@ mod tests {
         for verb in command::VERBS {
             assert!(!verb.examples.is_empty(), "{:?}", verb.places);
             for flag in (verb.flags)() {
-                assert!(flag.get_help().is_some_and(|help| !help.to_string().is_empty()), "{:?}", flag.get_id());
+                assert!(
+                    flag.get_help().is_some_and(|help| !help.to_string().is_empty()),
+                    "{:?}",
+                    flag.get_id()
+                );
             }
         }
     }

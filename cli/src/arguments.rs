@@ -76,7 +76,7 @@ impl Invocation<'_> {
     /// # Errors
     ///
     /// docker's text and exit code 1.
-    fn arguments(&self, count: Count) -> Result<Vec<String>, Failure> {
+    pub(crate) fn arguments(&self, count: Count) -> Result<Vec<String>, Failure> {
         arguments(self.matches, &self.name, count)
     }
 
@@ -118,9 +118,9 @@ impl Verb {
             .arg(positional);
         if self.is_trailing {
             // docker's `run -h` is `--hostname`.
-            command = command.disable_help_flag(true).arg(
-                Arg::new("help").long("help").help("Print help").action(ArgAction::Help),
-            );
+            command = command
+                .disable_help_flag(true)
+                .arg(Arg::new("help").long("help").help("Print help").action(ArgAction::Help));
         }
         command
     }
@@ -207,7 +207,8 @@ fn arguments(matches: &ArgMatches, command: &str, count: Count) -> Result<Vec<St
 pub(crate) fn rejected(error: &clap::Error, command: &str) -> Failure {
     let context = |kind| match error.get(kind) {
         Some(ContextValue::String(text)) => Some(text.clone()),
-        Some(ContextValue::Strings(texts)) => texts.first().cloned(),
+        // Suggestions come with the nearest one last.
+        Some(ContextValue::Strings(texts)) => texts.last().cloned(),
         _ => None,
     };
     let flag = context(ContextKind::InvalidArg).unwrap_or_default();
@@ -229,18 +230,22 @@ pub(crate) fn rejected(error: &clap::Error, command: &str) -> Failure {
                 let message = format!("`{command} {name}` is not supported yet: {reason}");
                 return Failure::message(WRONG_FLAG, message);
             }
-            let failure = Failure::usage(WRONG_COUNT, format!("unknown command: `{command} {name}`"), command);
+            let failure =
+                Failure::usage(WRONG_COUNT, format!("unknown command: `{command} {name}`"), command);
             match context(ContextKind::SuggestedSubcommand) {
                 Some(suggestion) => failure.hint(format!("did you mean `{command} {suggestion}`?")),
                 None => failure,
             }
         }
-        ErrorKind::InvalidValue if context(ContextKind::InvalidValue).is_none_or(|value| value.is_empty()) => {
+        ErrorKind::InvalidValue
+            if context(ContextKind::InvalidValue).is_none_or(|value| value.is_empty()) =>
+        {
             Failure::usage(WRONG_FLAG, format!("flag needs an argument: `{flag_name}`"), command)
         }
         ErrorKind::InvalidValue | ErrorKind::ValueValidation => {
             let value = context(ContextKind::InvalidValue).unwrap_or_default();
-            let cause = std::error::Error::source(error).map(|cause| format!(": {cause}")).unwrap_or_default();
+            let cause =
+                std::error::Error::source(error).map(|cause| format!(": {cause}")).unwrap_or_default();
             let message = format!("invalid value `{value}` for flag `{flag_name}`{cause}");
             let failure = Failure::usage(WRONG_FLAG, message, command);
             match error.get(ContextKind::ValidValue) {
@@ -318,7 +323,8 @@ mod tests {
         let matches = parse("run --rm").unwrap();
         let failure = arguments(&matches, "calque run", Count::AtLeast(1)).unwrap_err();
         assert_eq!(failure.exit(), 1);
-        for line in ["run --wrong img", "run --name", "run --rm=x img", "run -z img", "run --publish 80 img"] {
+        for line in ["run --wrong img", "run --name", "run --rm=x img", "run -z img", "run --publish 80 img"]
+        {
             let failure = rejected(&parse(line).unwrap_err(), "calque run");
             assert_eq!(failure.exit(), 125, "{line}");
         }

@@ -16,7 +16,8 @@ const NAMESPACE: Reason = "sharing this namespace comes with a later release";
 const SETTING: Reason = "it comes with a later release of the runner";
 const HEALTH: Reason = "health checks come with a later release";
 const CACHE: Reason = "the remote cache comes with a later release";
-const OUTPUT: Reason = "other outputs come with a later release (the result goes to the local store; see `save`)";
+const OUTPUT: Reason =
+    "other outputs come with a later release (the result goes to the local store; see `save`)";
 const ATTEST: Reason = "attestations come with a later release";
 const BUILDER: Reason = "it comes with a later release of the builder";
 const FORMAT: Reason = "it comes with a later release (`--format json` works)";
@@ -232,7 +233,10 @@ const COMMANDS: &[(&str, &[(&str, Reason)])] = &[
             ("exec", DETACHED),
             ("export", SETTING),
             ("fsck", "it comes with a later release"),
-            ("import", "it comes with a later release (`load` works, and `FROM scratch` with `ADD rootfs.tar /`)"),
+            (
+                "import",
+                "it comes with a later release (`load` works, and `FROM scratch` with `ADD rootfs.tar /`)",
+            ),
             ("info", "it comes with a later release (`version` and `system df` work)"),
             ("kill", DETACHED),
             ("login", REGISTRY),
@@ -342,7 +346,9 @@ pub(crate) fn flag(command: &str, flag: &str) -> Option<Reason> {
         Some(name) => (true, name),
         None => (false, flag.strip_prefix('-')?),
     };
-    flags_of(command).find(|entry| !name.is_empty() && name == if long { entry.0 } else { entry.1 }).map(|f| f.2)
+    flags_of(command)
+        .find(|entry| !name.is_empty() && name == if long { entry.0 } else { entry.1 })
+        .map(|f| f.2)
 }
 
 fn flags_of(command: &str) -> impl Iterator<Item = &'static Flag> {

@@ -162,13 +162,8 @@ impl Frame {
 /// of a build that a signal stopped.
 pub(crate) fn build_failure(error: &BuildError, dockerfile: &Source, interrupted: Option<u8>) -> Failure {
     const FAILED: u8 = 1;
-    let frame = |span: Span| Frame {
-        source: dockerfile.clone(),
-        span,
-        label: None,
-        help: None,
-        notes: Vec::new(),
-    };
+    let frame =
+        |span: Span| Frame { source: dockerfile.clone(), span, label: None, help: None, notes: Vec::new() };
     if let (BuildError::Cancelled, Some(code)) = (error, interrupted) {
         return Failure::message(code, "the build was cancelled");
     }
@@ -176,7 +171,10 @@ pub(crate) fn build_failure(error: &BuildError, dockerfile: &Source, interrupted
         BuildError::Dockerfile(errors) => {
             return errors.iter().fold(Failure::silent(FAILED), |failure, error| {
                 let label = Some(error.label.clone()).filter(|label| !label.is_empty());
-                failure.and_at(error.message.clone(), Frame { label, help: error.help.clone(), ..frame(error.span) })
+                failure.and_at(
+                    error.message.clone(),
+                    Frame { label, help: error.help.clone(), ..frame(error.span) },
+                )
             });
         }
         BuildError::BaseImage { span, hint, .. } => {
@@ -214,7 +212,8 @@ fn last_lines(label: &str, lines: &[String]) -> String {
     text
 }
 
-const FULL_DISK: &str = "the disk is full: `calque system df` shows what the store takes, `calque rmi` and `calque rm` free some";
+const FULL_DISK: &str =
+    "the disk is full: `calque system df` shows what the store takes, `calque rmi` and `calque rm` free some";
 
 /// Whether the file system or the quota was full.
 fn is_disk_full(error: &(dyn Error + 'static)) -> bool {

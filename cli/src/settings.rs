@@ -17,7 +17,9 @@ pub(crate) enum SettingsError {
     #[error("the environment variable `{name}` has a value that can't be used: `{value}` ({reason})")]
     Value { name: &'static str, value: String, reason: String },
     /// Not root.
-    #[error("calque needs to be root: rootless builds and containers come with the next release, so use `sudo`")]
+    #[error(
+        "calque needs to be root: rootless builds and containers come with the next release, so use `sudo`"
+    )]
     Rootless,
     /// The store's folder can't be named.
     #[error("cannot find out the current directory")]

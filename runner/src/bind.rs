@@ -38,7 +38,9 @@ pub enum BindError {
         text: String,
     },
     /// A volume with a name.
-    #[error("named volumes are not supported yet: `{name}` in `{text}` is no path (a path begins with `/` or `.`)")]
+    #[error(
+        "named volumes are not supported yet: `{name}` in `{text}` is no path (a path begins with `/` or `.`)"
+    )]
     Named {
         /// The volume's name.
         name: String,

@@ -127,7 +127,9 @@ fn settle(
         }
         match value {
             Some(value) => merged.set_env(key, value),
-            None => merged.env.retain(|entry| entry.split_once('=').map_or(entry.as_str(), |(k, _)| k) != key),
+            None => {
+                merged.env.retain(|entry| entry.split_once('=').map_or(entry.as_str(), |(k, _)| k) != key)
+            }
         }
     }
     if let Some(word) = argv.iter().chain(&merged.env).find(|word| word.contains('\0')) {

@@ -8,11 +8,15 @@ use std::sync::Arc;
 
 use oci::{ProcessSettings, RunConfig, SpecError, UserError, UserIds};
 use rustix::fs::{CWD, Mode, OFlags};
-use sandbox::{Bind, BindIdmap, CgroupSettings, Launch, LaunchError, Rootfs, Sandbox, Scratch, SeccompPolicy, Stdio};
+use sandbox::{
+    Bind, BindIdmap, CgroupSettings, Launch, LaunchError, Rootfs, Sandbox, Scratch, SeccompPolicy, Stdio,
+};
 use store::merged::{Merged, MergedError};
 use store::snapshot::{StubKind, mount_point_stubs, prepare_upper};
 use store::tree_writer::{Attributes, TreeWriter, WriteError};
-use store::{ContainerDir, ContainerError, ContainerRecord, ContainerState, LayerError, Lease, LeaseError, Store};
+use store::{
+    ContainerDir, ContainerError, ContainerRecord, ContainerState, LayerError, Lease, LeaseError, Store,
+};
 
 use crate::lifecycle;
 use crate::settings::{Settings, SettingsError};
@@ -291,9 +295,9 @@ fn resolve_user(merged: &Merged, user: &str) -> Result<UserIds, StartError> {
 fn image_file(merged: &Merged, path: &str) -> Result<String, StartError> {
     match merged.read_file(Path::new(path), PASSWD_LIMIT) {
         Ok(bytes) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
-        Err(MergedError::NotFound { .. } | MergedError::NotADirectory { .. } | MergedError::NotAFile { .. }) => {
-            Ok(String::new())
-        }
+        Err(
+            MergedError::NotFound { .. } | MergedError::NotADirectory { .. } | MergedError::NotAFile { .. },
+        ) => Ok(String::new()),
         Err(error) => Err(error.into()),
     }
 }
@@ -363,7 +367,8 @@ fn stubs(dir: &ContainerDir, merged: &Merged, binds: &[Bind]) -> Result<Option<O
     let mut targets: Vec<(PathBuf, StubKind)> =
         KERNEL_DIRS.iter().map(|dir| (PathBuf::from(dir), StubKind::Dir)).collect();
     for bind in binds {
-        let stat = rustix::fs::fstat(&bind.source).map_err(|error| file_error("look at", &bind.target, error))?;
+        let stat =
+            rustix::fs::fstat(&bind.source).map_err(|error| file_error("look at", &bind.target, error))?;
         let is_dir = rustix::fs::FileType::from_raw_mode(stat.st_mode).is_dir();
         targets.push((bind.target.clone(), if is_dir { StubKind::Dir } else { StubKind::File }));
     }
@@ -384,10 +389,7 @@ fn stubs(dir: &ContainerDir, merged: &Merged, binds: &[Bind]) -> Result<Option<O
 /// docker's order: `PATH` and `HOSTNAME`, then image and flags, which may change them, and `HOME` where it isn't set.
 fn environment(settings: &Settings, user: &UserIds) -> Vec<String> {
     let mut config = RunConfig {
-        env: vec![
-            format!("PATH={}", RunConfig::DEFAULT_PATH),
-            format!("HOSTNAME={}", settings.hostname),
-        ],
+        env: vec![format!("PATH={}", RunConfig::DEFAULT_PATH), format!("HOSTNAME={}", settings.hostname)],
         ..RunConfig::default()
     };
     for entry in &settings.env {
@@ -419,7 +421,9 @@ fn exec_help(error: &LaunchError, merged: &Merged, settings: &Settings) -> Optio
         (io::ErrorKind::NotFound, None) if program.contains('/') => {
             Some(format!("the image has no file `{program}`"))
         }
-        (io::ErrorKind::NotFound, None) => Some(format!("`{program}` is in no directory of the image's PATH")),
+        (io::ErrorKind::NotFound, None) => {
+            Some(format!("`{program}` is in no directory of the image's PATH"))
+        }
         _ => None,
     }
 }

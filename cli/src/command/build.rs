@@ -45,13 +45,18 @@ const DOCKERFILE_LIMIT: u64 = 16 << 20;
 fn flags() -> Vec<clap::Arg> {
     vec![
         arguments::list("tag", "NAME[:TAG]", "Name the image; may be given several times").short('t'),
-        arguments::option("file", "PATH", "The Dockerfile, `-` for stdin [default: PATH/Dockerfile]").short('f'),
+        arguments::option("file", "PATH", "The Dockerfile, `-` for stdin [default: PATH/Dockerfile]")
+            .short('f'),
         arguments::list("build-arg", "KEY[=VALUE]", "Set an ARG; without a value the environment's is taken"),
         arguments::option("target", "STAGE", "Build this stage [default: the last one]"),
         arguments::switch("no-cache", "Run every step again"),
         arguments::list("label", "KEY=VALUE", "Add a label to the image"),
-        arguments::option("network", "MODE", "Network of RUN: `default`, `host` or `none` [default: default]"),
-        arguments::list("secret", "id=ID[,src=PATH|,env=NAME]", "A secret for RUN --mount=type=secret"),
+        arguments::option(
+            "network",
+            "MODE",
+            "Network of RUN: `default`, `host` or `none` [default: default]",
+        ),
+        arguments::list("secret", "SECRET", "For RUN --mount=type=secret: `id=ID[,src=PATH|,env=NAME]`"),
         arguments::list(
             "build-context",
             "NAME=PLACE",
@@ -116,7 +121,9 @@ fn progress_mode(invocation: &Invocation<'_>, is_quiet: bool) -> Result<Progress
     let given = invocation.value("progress").map(str::to_owned).or_else(settings::progress);
     let mode = match given {
         None => ProgressMode::Auto,
-        Some(text) => text.parse().map_err(|reason: String| wrong_flag(invocation, "progress", &text, &reason))?,
+        Some(text) => {
+            text.parse().map_err(|reason: String| wrong_flag(invocation, "progress", &text, &reason))?
+        }
     };
     Ok(if is_quiet { ProgressMode::Quiet } else { mode })
 }
@@ -144,7 +151,8 @@ fn request(invocation: &Invocation<'_>, place: &str, cancel: CancelToken) -> Res
         Some("host") => NetworkMode::Host,
         Some("none") => NetworkMode::None,
         Some(other) => {
-            let message = format!("`--network {other}` is not supported yet: only `default`, `host` and `none` are");
+            let message =
+                format!("`--network {other}` is not supported yet: only `default`, `host` and `none` are");
             return Err(Failure::message(WRONG_FLAG, message));
         }
     };
@@ -241,17 +249,16 @@ fn context(place: &str) -> Result<PathBuf, Failure> {
         return Err(Failure::message(1, message).hint("`-f -` reads the Dockerfile alone from stdin"));
     }
     if is_url {
-        let message = format!("the build context `{place}` is a URL, which is not supported yet: name a folder");
+        let message =
+            format!("the build context `{place}` is a URL, which is not supported yet: name a folder");
         return Err(Failure::message(1, message));
     }
     let path = Path::new(place);
     match fs::metadata(path) {
         Ok(metadata) if metadata.is_dir() => std::path::absolute(path)
             .map_err(|error| Failure::message(1, format!("cannot find out the current directory: {error}"))),
-        Ok(_) => {
-            Err(Failure::message(1, format!("the build context `{place}` is not a folder"))
-                .hint("the Dockerfile is named with `-f`"))
-        }
+        Ok(_) => Err(Failure::message(1, format!("the build context `{place}` is not a folder"))
+            .hint("the Dockerfile is named with `-f`")),
         Err(error) => Err(Failure::message(1, format!("cannot open the build context `{place}`: {error}"))),
     }
 }
@@ -260,11 +267,9 @@ fn context(place: &str) -> Result<PathBuf, Failure> {
 fn dockerfile(file: Option<&str>, context: &Path) -> Result<(Source, Option<PathBuf>), Failure> {
     if file == Some("-") {
         let mut bytes = Vec::new();
-        io::stdin()
-            .lock()
-            .take(DOCKERFILE_LIMIT + 1)
-            .read_to_end(&mut bytes)
-            .map_err(|error| Failure::message(1, format!("cannot read the Dockerfile from stdin: {error}")))?;
+        io::stdin().lock().take(DOCKERFILE_LIMIT + 1).read_to_end(&mut bytes).map_err(|error| {
+            Failure::message(1, format!("cannot read the Dockerfile from stdin: {error}"))
+        })?;
         return Ok((text("Dockerfile", bytes)?, None));
     }
     let Some(name) = file else {
@@ -284,16 +289,25 @@ fn dockerfile(file: Option<&str>, context: &Path) -> Result<(Source, Option<Path
 fn no_dockerfile(context: &Path) -> Failure {
     let failure = Failure::message(
         1,
-        format!("there is no Dockerfile in `{}`: looked for {}", context.display(), DOCKERFILE_NAMES.join(", ")),
+        format!(
+            "there is no Dockerfile in `{}`: looked for {}",
+            context.display(),
+            DOCKERFILE_NAMES.join(", ")
+        ),
     );
     failure.hint("name it with `-f`")
 }
 
 fn read(name: &str, path: &Path) -> Result<Source, Failure> {
-    let cannot =
-        |error: io::Error| Failure::message(1, format!("cannot read the Dockerfile `{}`: {error}", path.display()));
+    let cannot = |error: io::Error| {
+        Failure::message(1, format!("cannot read the Dockerfile `{}`: {error}", path.display()))
+    };
     let mut bytes = Vec::new();
-    fs::File::open(path).map_err(cannot)?.take(DOCKERFILE_LIMIT + 1).read_to_end(&mut bytes).map_err(cannot)?;
+    fs::File::open(path)
+        .map_err(cannot)?
+        .take(DOCKERFILE_LIMIT + 1)
+        .read_to_end(&mut bytes)
+        .map_err(cannot)?;
     text(name, bytes)
 }
 
@@ -412,8 +426,9 @@ fn remove_stale(path: &Path) -> Result<(), Failure> {
 }
 
 fn write_id(path: &Path, id: &str) -> Result<(), Failure> {
-    fs::write(path, id)
-        .map_err(|error| Failure::message(1, format!("cannot write the image's ID to `{}`: {error}", path.display())))
+    fs::write(path, id).map_err(|error| {
+        Failure::message(1, format!("cannot write the image's ID to `{}`: {error}", path.display()))
+    })
 }
 
 #[cfg(test)]
@@ -426,7 +441,9 @@ mod tests {
         let path = dir.path().join("token");
         fs::write(&path, "s3cret").unwrap();
         let path = path.to_str().unwrap();
-        for text in [format!("id=a,src={path}"), format!("source={path},id=a"), format!("type=file,id=a,src={path}")] {
+        for text in
+            [format!("id=a,src={path}"), format!("source={path},id=a"), format!("type=file,id=a,src={path}")]
+        {
             let (id, value) = secret(&text).unwrap();
             assert_eq!((id.as_str(), value.reveal()), ("a", &b"s3cret"[..]), "{text}");
         }
@@ -475,7 +492,10 @@ mod tests {
             assert_eq!(name().unwrap(), file);
         }
         fs::write(dir.path().join("other"), "FROM scratch\n").unwrap();
-        assert!(dockerfile(Some("other"), dir.path()).is_ok(), "in the context when it isn't beside the caller");
+        assert!(
+            dockerfile(Some("other"), dir.path()).is_ok(),
+            "in the context when it isn't beside the caller"
+        );
         assert!(dockerfile(Some("no-such"), dir.path()).is_err());
     }
 

@@ -138,8 +138,8 @@ mod tests {
     }
 
     fn image() -> Image {
-        let config = Document::new(ImageConfig::scratch(Platform::host())).unwrap();
-        Image { id: config.digest().into(), config, layers: Vec::new(), stored: String::new() }
+        let config = Document::from_value(ImageConfig::scratch(Platform::host()));
+        Image { id: oci::ImageId::new(config.digest()), config, layers: Vec::new(), stored: String::new() }
     }
 
     #[test]

@@ -140,8 +140,13 @@ mod tests {
     fn image(created: &str) -> Image {
         let mut config = ImageConfig::scratch(Platform::host());
         config.created = Some(created.to_owned());
-        let config = Document::new(config).unwrap();
-        Image { id: config.digest().into(), config, layers: Vec::new(), stored: created.to_owned() }
+        let config = Document::from_value(config);
+        Image {
+            id: oci::ImageId::new(config.digest()),
+            config,
+            layers: Vec::new(),
+            stored: created.to_owned(),
+        }
     }
 
     fn tag(name: &str, image: &Image) -> TagRecord {
@@ -174,7 +179,9 @@ mod tests {
     #[test]
     fn a_repository_means_all_its_tags() {
         let reference: Reference = "app:1.0".parse().unwrap();
-        for (wanted, meant) in [("app", true), ("app:1.0", true), ("app:2", false), ("ap", false), ("A", false)] {
+        for (wanted, meant) in
+            [("app", true), ("app:1.0", true), ("app:2", false), ("ap", false), ("A", false)]
+        {
             assert_eq!(is_meant(&reference, wanted), meant, "{wanted}");
         }
     }

@@ -155,7 +155,9 @@ fn describe_container(store: &Store, container: &Container) -> Value {
     let (pid, started, finished, code) = match &container.state {
         ContainerState::Created => (0, NO_TIME, NO_TIME, 0),
         ContainerState::Running { pid, started, .. } => (*pid, started.as_str(), NO_TIME, 0),
-        ContainerState::Exited { code, finished } => (0, NO_TIME, finished.as_deref().unwrap_or(NO_TIME), *code),
+        ContainerState::Exited { code, finished } => {
+            (0, NO_TIME, finished.as_deref().unwrap_or(NO_TIME), *code)
+        }
     };
     let is_running = matches!(container.state, ContainerState::Running { .. });
     let path = |name: &str| match store.container_dir(&record.id) {

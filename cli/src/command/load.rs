@@ -30,7 +30,9 @@ fn execute(invocation: &Invocation<'_>) -> Result<u8, Failure> {
     let input = invocation.value("input").filter(|path| *path != "-");
     let stdin = std::io::stdin();
     if input.is_none() && stdin.is_terminal() {
-        return Err(Failure::message(1, "stdin is a terminal, not an archive").hint("give the file with `-i`"));
+        return Err(
+            Failure::message(1, "stdin is a terminal, not an archive").hint("give the file with `-i`")
+        );
     }
     let store = invocation.app.store(1)?;
     let loaded = match input {

@@ -64,7 +64,9 @@ impl Format {
             Some("json" | "{{json .}}" | "{{ json . }}") => Ok(Self::Json),
             Some(other) => Err(Failure::message(
                 arguments::WRONG_FLAG,
-                format!("`--format {other}` is not supported yet: only `table` and `json` are, templates come with a later release"),
+                format!(
+                    "`--format {other}` is not supported yet: only `table` and `json` are, templates come with a later release"
+                ),
             )),
         }
     }

@@ -138,7 +138,7 @@ mod tests {
         let record = ContainerRecord {
             id: "4c01db0b339c".repeat(6)[..64].to_owned(),
             name: "focused_hopper".to_owned(),
-            image: ImageId::from(Digest::of(b"")),
+            image: ImageId::new(Digest::of(b"")),
             reference: "busybox:latest".to_owned(),
             layers: Vec::new(),
             argv: ["sh", "-c", "echo 'a' \"b\" && sleep 1"].map(str::to_owned).to_vec(),
@@ -162,10 +162,10 @@ mod tests {
         let rows = [exited, running, ContainerState::Created].map(|state| row(&container(state), true, now));
         assert_eq!(
             table(rows.into()),
-            "CONTAINER ID   IMAGE            COMMAND                  CREATED       STATUS                       PORTS     NAMES\n\
-             4c01db0b339c   busybox:latest   \"sh -c echo 'a' \\\"b\\\"…\"   4 hours ago   Exited (137) 7 seconds ago             focused_hopper\n\
-             4c01db0b339c   busybox:latest   \"sh -c echo 'a' \\\"b\\\"…\"   4 hours ago   Up 4 hours                             focused_hopper\n\
-             4c01db0b339c   busybox:latest   \"sh -c echo 'a' \\\"b\\\"…\"   4 hours ago   Created                                focused_hopper\n"
+            "CONTAINER ID   IMAGE            COMMAND                    CREATED       STATUS                       PORTS     NAMES\n\
+             4c01db0b339c   busybox:latest   \"sh -c echo 'a' \\\"b\\\" …\"   4 hours ago   Exited (137) 7 seconds ago             focused_hopper\n\
+             4c01db0b339c   busybox:latest   \"sh -c echo 'a' \\\"b\\\" …\"   4 hours ago   Up 4 hours                             focused_hopper\n\
+             4c01db0b339c   busybox:latest   \"sh -c echo 'a' \\\"b\\\" …\"   4 hours ago   Created                                focused_hopper\n"
         );
     }
 

@@ -14,7 +14,9 @@ pub(crate) const VERB: Verb = Verb {
     synopsis: "[OPTIONS] IMAGE [IMAGE...]",
     examples: &["rmi app:1.0", "image rm -f 3f2a9c81d0e7"],
     is_trailing: false,
-    flags: || vec![arguments::switch("force", "Remove it with all its names, and though it is in use").short('f')],
+    flags: || {
+        vec![arguments::switch("force", "Remove it with all its names, and though it is in use").short('f')]
+    },
     execute,
 };
 

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use rustix::fs::{CWD, Mode, OFlags};
 use runner::{BindSpec, CreateOptions, Foreground, HostFiles, Network};
+use rustix::fs::{CWD, Mode, OFlags};
 use sandbox::{Sandbox, SandboxSettings, Stdio};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -50,7 +50,11 @@ fn flags() -> Vec<clap::Arg> {
         arguments::option("name", "NAME", "Name the container [default: a random one]"),
         arguments::option("entrypoint", "COMMAND", "Replace the image's ENTRYPOINT; empty takes it away"),
         arguments::option("userns", "MODE", "`host`: root inside is root outside"),
-        arguments::option("pull", "POLICY", "`missing` or `never`: the image must be in the store either way"),
+        arguments::option(
+            "pull",
+            "POLICY",
+            "`missing` or `never`: the image must be in the store either way",
+        ),
         arguments::switch("quiet", "Don't show notes").short('q'),
         arguments::option("net", "MODE", "The same as --network").hide(true),
     ]
@@ -68,9 +72,11 @@ fn execute(invocation: &Invocation<'_>) -> Result<u8, Failure> {
         notes(&image, has_network);
     }
     let now = || Timestamp::now().to_string();
-    let (record, dir) = runner::create(&store, &image, &options, now()).map_err(|error| create_failure(&error))?;
+    let (record, dir) =
+        runner::create(&store, &image, &options, now()).map_err(|error| create_failure(&error))?;
     let started = stdio(options.interactive).and_then(|stdio| {
-        let sandbox = Sandbox::open(SandboxSettings::default()).map_err(|error| Failure::error(FAILED, &error))?;
+        let sandbox =
+            Sandbox::open(SandboxSettings::default()).map_err(|error| Failure::error(FAILED, &error))?;
         if !is_quiet {
             sandbox.notes().iter().for_each(|note| output::note(note));
         }
@@ -111,7 +117,11 @@ fn options(
         None | Some("host") => Network::Host,
         Some("none") => Network::None,
         Some(other) => {
-            return Err(refused("network", other, "only `host` and `none` are, other networks come with a later release"));
+            return Err(refused(
+                "network",
+                other,
+                "only `host` and `none` are, other networks come with a later release",
+            ));
         }
     };
     let host_userns = match invocation.value("userns") {
@@ -125,15 +135,17 @@ fn options(
             return Err(refused("pull", other, "registries come with a later release"));
         }
         Some(other) => {
-            let message = format!("invalid value `{other}` for flag `--pull`: it can be `missing` or `never`");
+            let message =
+                format!("invalid value `{other}` for flag `--pull`: it can be `missing` or `never`");
             return Err(Failure::usage(WRONG_FLAG, message, &invocation.name));
         }
     }
     let volumes = invocation.values("volume");
     let current_dir = match volumes.is_empty() {
         true => PathBuf::new(),
-        false => std::env::current_dir()
-            .map_err(|error| Failure::message(FAILED, format!("cannot find out the current directory: {error}")))?,
+        false => std::env::current_dir().map_err(|error| {
+            Failure::message(FAILED, format!("cannot find out the current directory: {error}"))
+        })?,
     };
     let binds = volumes
         .into_iter()
@@ -178,7 +190,9 @@ fn find(store: &Store, reference: &str) -> Result<Image, Failure> {
 /// What differs from docker in this run.
 fn notes(image: &Image, has_network: bool) {
     if !has_network {
-        output::note("the container has the host's network, until calque has networks of its own (`--network host` says so, `--network none` is without)");
+        output::note(
+            "the container has the host's network, until calque has networks of its own (`--network host` says so, `--network none` is without)",
+        );
     }
     let volumes = &image.config.value().config.volumes;
     if !volumes.is_empty() {
@@ -210,7 +224,9 @@ fn start_failure(error: &runner::StartError) -> Failure {
 
 /// Our own descriptors, which the container gets as they are: nothing is copied.
 fn stdio(is_interactive: bool) -> Result<Stdio, Failure> {
-    let cannot = |what: &str, error: rustix::io::Errno| Failure::message(FAILED, format!("cannot open {what}: {error}"));
+    let cannot = |what: &str, error: rustix::io::Errno| {
+        Failure::message(FAILED, format!("cannot open {what}: {error}"))
+    };
     let own = |fd: &dyn AsFd, what: &str| -> Result<OwnedFd, Failure> {
         rustix::io::fcntl_dupfd_cloexec(fd.as_fd(), 3).map_err(|error| cannot(what, error))
     };
@@ -220,7 +236,11 @@ fn stdio(is_interactive: bool) -> Result<Stdio, Failure> {
         rustix::fs::openat(CWD, "/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
             .map_err(|error| cannot("`/dev/null`", error))?
     };
-    Ok(Stdio { stdin, stdout: own(&std::io::stdout(), "stdout")?, stderr: own(&std::io::stderr(), "stderr")? })
+    Ok(Stdio {
+        stdin,
+        stdout: own(&std::io::stdout(), "stdout")?,
+        stderr: own(&std::io::stderr(), "stderr")?,
+    })
 }
 
 fn host_files() -> HostFiles {
@@ -234,7 +254,8 @@ fn forward_signals(container: Arc<Foreground>) -> Result<(), Failure> {
     use signal_hook::consts::{SIGALRM, SIGCONT, SIGHUP, SIGQUIT, SIGTSTP, SIGUSR1, SIGUSR2, SIGWINCH};
     const FORWARDED: [i32; 10] =
         [SIGALRM, SIGCONT, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP, SIGUSR1, SIGUSR2, SIGWINCH];
-    let cannot = |error: std::io::Error| Failure::message(FAILED, format!("cannot listen for signals: {error}"));
+    let cannot =
+        |error: std::io::Error| Failure::message(FAILED, format!("cannot listen for signals: {error}"));
     let mut signals = Signals::new(FORWARDED).map_err(cannot)?;
     let forward = move || {
         let mut pleas = 0;

@@ -44,7 +44,8 @@ fn execute(invocation: &Invocation<'_>) -> Result<u8, Failure> {
         "oci-archive" => Some(SaveFormat::OciArchive),
         "oci-dir" => None,
         other => {
-            let message = format!("unknown format `{other}`: it can be docker-archive, oci-archive or oci-dir");
+            let message =
+                format!("unknown format `{other}`: it can be docker-archive, oci-archive or oci-dir");
             return Err(Failure::usage(WRONG_FLAG, message, &invocation.name));
         }
     };

@@ -39,7 +39,9 @@ fn execute(invocation: &Invocation<'_>) -> Result<u8, Failure> {
     };
     match Format::of(invocation)? {
         // docker's shape: scripts ask for either half, and there is no server to differ.
-        Format::Json => output::print_json_lines(&[serde_json::json!({ "Client": version, "Server": version })])?,
+        Format::Json => {
+            output::print_json_lines(&[serde_json::json!({ "Client": version, "Server": version })])?
+        }
         Format::Table => output::print(&format!(
             "calque:\n Version:    {}\n OS/Arch:    {}/{}\n Kernel:     {}\n",
             version.version, version.os, version.arch, version.kernel_version

@@ -380,8 +380,7 @@ mod tests {
             let sink = Sink::default();
             let plain = Plain::new(Box::new(sink.clone()), Source::new("Dockerfile", ""));
             let shared = Arc::into_inner(plain.shared).unwrap();
-            let mut screen =
-                Self { state: shared.state.into_inner().unwrap(), sink, start: Instant::now() };
+            let mut screen = Self { state: shared.state.into_inner().unwrap(), sink, start: Instant::now() };
             for (at, label) in labels.iter().enumerate() {
                 let id = VertexId(u32::try_from(at).unwrap());
                 let vertex = Vertex { id, label: (*label).to_owned(), inputs: Vec::new(), span: None };
@@ -476,9 +475,6 @@ mod tests {
         };
         screen.at(9, failed);
         screen.at(9, BuildEvent::Cancelled(VertexId(1)));
-        assert_eq!(
-            screen.text(),
-            "#1 a\n#1 0.005 no end\n#1 ERROR: exit code: 2\n\n#2 b\n#2 CANCELED\n\n"
-        );
+        assert_eq!(screen.text(), "#1 a\n#1 0.005 no end\n#1 ERROR: exit code: 2\n\n#2 b\n#2 CANCELED\n\n");
     }
 }

@@ -197,8 +197,7 @@ impl State {
                 let line = |offset: usize| Position {
                     line: self.dockerfile.position(offset.min(self.dockerfile.text().len())).0,
                 };
-                let range =
-                    warning.span.map(|span| Range { start: line(span.start), end: line(span.end) });
+                let range = warning.span.map(|span| Range { start: line(span.start), end: line(span.end) });
                 let text = format!("{}: {}", warning.code, warning.message);
                 self.warning(&text, range.into_iter().collect())
             }
@@ -246,7 +245,9 @@ mod tests {
 
     #[test]
     fn base64_is_padded() {
-        for (text, encoded) in [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foob", "Zm9vYg==")] {
+        for (text, encoded) in
+            [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foob", "Zm9vYg==")]
+        {
             assert_eq!(base64(text.as_bytes()), encoded);
         }
         assert_eq!(base64(&[0xff, 0xfe, 0xfd]), "//79");
