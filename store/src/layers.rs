@@ -1,12 +1,19 @@
 //! Committed layers.
+//!
+//! `layer.json` is written before the layer has its name and never again, so that no crash can damage it later. What
+//! is computed afterwards (diff ID, content IDs, size) is in `facts.json`, which may be lost: it is computed again.
 
-use std::os::fd::OwnedFd;
+use std::fs::{self, File};
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 
 use oci::DiffId;
+use rustix::fs::{FlockOperation, Mode, OFlags};
 use serde::{Deserialize, Serialize};
 
-use crate::{ContentId, FileError, LayerId, RunWindow, Store};
+use crate::file::{OnPath, json_bytes, names_in, read_json, read_json_lossy};
+use crate::layer::{self, ContentIdError, WriteTarError};
+use crate::{ContentId, FileError, LayerId, RunWindow, Store, lock, usage};
 
 /// What is known of a layer when it is committed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,6 +49,27 @@ pub struct LayerSize {
     pub entries: u64,
 }
 
+/// The content of `layer.json`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct LayerDocument {
+    pub(crate) id: LayerId,
+    /// The boot it was made in: unless it is marked durable it doesn't outlive that.
+    pub(crate) boot_id: String,
+    #[serde(flatten)]
+    pub(crate) facts: LayerFacts,
+}
+
+/// The content of `facts.json`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct LaterFacts {
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    diff_id: Option<DiffId>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    size: Option<LayerSize>,
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    content_ids: Vec<(Option<RunWindow>, ContentId)>,
+}
+
 /// A committed layer: a tree that is never written again.
 #[derive(Clone, Debug)]
 pub struct Layer {
@@ -57,6 +85,22 @@ pub enum LayerError {
     /// There is none of that id.
     #[error("no layer `{0}` in the store")]
     Missing(LayerId),
+    /// Its tree can't be written as a tar, and so has no diff ID.
+    #[error("cannot compute the diff ID of layer `{layer}`")]
+    DiffId {
+        /// The layer.
+        layer: LayerId,
+        /// Why.
+        source: WriteTarError,
+    },
+    /// Its tree can't be read.
+    #[error("cannot compute the content ID of layer `{layer}`")]
+    ContentId {
+        /// The layer.
+        layer: LayerId,
+        /// Why.
+        source: ContentIdError,
+    },
     /// A file of it can't be read or written.
     #[error(transparent)]
     File(#[from] FileError),
@@ -79,12 +123,21 @@ impl Layer {
     ///
     /// [`LayerError::Missing`] when it was collected meanwhile: hold a lease.
     pub fn open_tree(&self) -> Result<OwnedFd, LayerError> {
-        todo!()
+        let path = self.tree_path();
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        match rustix::fs::open(&path, flags, Mode::empty()) {
+            Err(rustix::io::Errno::NOENT) => Err(LayerError::Missing(self.id)),
+            other => Ok(other.on("open", path)?),
+        }
     }
 
     /// What was known of it at commit.
     pub fn facts(&self) -> &LayerFacts {
         &self.facts
+    }
+
+    fn later_facts(&self) -> LaterFacts {
+        read_json_lossy(&self.dir.join("facts.json")).unwrap_or_default()
     }
 }
 
@@ -95,8 +148,9 @@ impl Store {
     ///
     /// [`LayerError::Missing`] when there is none.
     pub fn layer(&self, id: LayerId) -> Result<Layer, LayerError> {
-        let _ = id;
-        todo!()
+        let dir = self.layout().layer(id);
+        let document: LayerDocument = read_json(&dir.join("layer.json"))?.ok_or(LayerError::Missing(id))?;
+        Ok(Layer { id, dir, facts: document.facts })
     }
 
     /// All layers, by id.
@@ -105,7 +159,24 @@ impl Store {
     ///
     /// [`LayerError`] when the folder can't be read.
     pub fn layers(&self) -> Result<Vec<Layer>, LayerError> {
-        todo!()
+        let mut layers = Vec::new();
+        for id in self.layer_ids()? {
+            match self.layer(id) {
+                Ok(layer) => layers.push(layer),
+                Err(LayerError::Missing(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        layers.sort_by_key(Layer::id);
+        Ok(layers)
+    }
+
+    pub(crate) fn layer_ids(&self) -> Result<Vec<LayerId>, FileError> {
+        Ok(names_in(&self.layout().layers())?.iter().filter_map(|name| name.parse().ok()).collect())
+    }
+
+    pub(crate) fn layer_exists(&self, id: LayerId) -> bool {
+        fs::symlink_metadata(self.layout().layer(id)).is_ok()
     }
 
     /// The diff ID of `layer`: recorded, or computed now and recorded, once across processes.
@@ -114,18 +185,33 @@ impl Store {
     ///
     /// [`LayerError`] when its tree can't be read.
     pub fn diff_id(&self, layer: &Layer) -> Result<DiffId, LayerError> {
-        let _ = layer;
-        todo!()
+        if let Some(known) = self.known_diff_id(layer)? {
+            return Ok(known);
+        }
+        let _locked = lock_layer(layer)?;
+        let mut facts = layer.later_facts();
+        if let Some(known) = facts.diff_id {
+            return Ok(known);
+        }
+        let tree = layer.open_tree()?;
+        let (diff_id, _) =
+            layer::diff_id(tree.as_fd()).map_err(|source| LayerError::DiffId { layer: layer.id, source })?;
+        facts.diff_id = Some(diff_id);
+        if facts.size.is_none() {
+            // The tree's inodes were just read: now it costs least.
+            facts.size = Some(measure(layer)?);
+        }
+        self.write_facts(layer, &facts)?;
+        Ok(diff_id)
     }
 
     /// The diff ID of `layer` where it is recorded.
     ///
     /// # Errors
     ///
-    /// [`LayerError`] when the record can't be read.
+    /// None today.
     pub fn known_diff_id(&self, layer: &Layer) -> Result<Option<DiffId>, LayerError> {
-        let _ = layer;
-        todo!()
+        Ok(layer.facts.diff_id.or_else(|| layer.later_facts().diff_id))
     }
 
     /// The content ID of `layer`, times within `window` counting as "now": recorded, or computed and recorded.
@@ -134,8 +220,25 @@ impl Store {
     ///
     /// [`LayerError`] when its tree can't be read.
     pub fn content_id(&self, layer: &Layer, window: Option<RunWindow>) -> Result<ContentId, LayerError> {
-        let _ = (layer, window);
-        todo!()
+        let known = |facts: &LaterFacts| {
+            facts.content_ids.iter().find(|(of, _)| *of == window).map(|(_, content_id)| *content_id)
+        };
+        if let Some(content_id) = known(&layer.later_facts()) {
+            return Ok(content_id);
+        }
+        let _locked = lock_layer(layer)?;
+        let mut facts = layer.later_facts();
+        if let Some(content_id) = known(&facts) {
+            return Ok(content_id);
+        }
+        let tree = layer.open_tree()?;
+        let content_id =
+            layer::content_id(tree.as_fd(), window.map(|window| window.start_ns..=window.end_ns))
+                .map_err(|source| LayerError::ContentId { layer: layer.id, source })?;
+        let content_id = ContentId::from_bytes(content_id);
+        facts.content_ids.push((window, content_id));
+        self.write_facts(layer, &facts)?;
+        Ok(content_id)
     }
 
     /// The size of `layer`: recorded, or measured now and recorded.
@@ -144,7 +247,96 @@ impl Store {
     ///
     /// [`LayerError`] when its tree can't be walked.
     pub fn layer_size(&self, layer: &Layer) -> Result<LayerSize, LayerError> {
-        let _ = layer;
-        todo!()
+        if let Some(size) = layer.later_facts().size {
+            return Ok(size);
+        }
+        let _locked = lock_layer(layer)?;
+        let mut facts = layer.later_facts();
+        if let Some(size) = facts.size {
+            return Ok(size);
+        }
+        let size = measure(layer)?;
+        facts.size = Some(size);
+        self.write_facts(layer, &facts)?;
+        Ok(size)
+    }
+
+    fn write_facts(&self, layer: &Layer, facts: &LaterFacts) -> Result<(), FileError> {
+        lock::replace_file(&self.layout().tmp(), &layer.dir.join("facts.json"), &json_bytes(facts))
+    }
+}
+
+fn measure(layer: &Layer) -> Result<LayerSize, LayerError> {
+    let tree = layer.open_tree()?;
+    Ok(usage::measure_tree(tree.as_fd()).on("walk", layer.tree_path())?)
+}
+
+/// One process at a time computes something of a layer; freed on drop.
+fn lock_layer(layer: &Layer) -> Result<File, LayerError> {
+    match File::open(&layer.dir) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Err(LayerError::Missing(layer.id)),
+        other => {
+            let dir = other.on("open", &layer.dir)?;
+            lock::lock(&dir, FlockOperation::LockExclusive).on("lock", &layer.dir)?;
+            Ok(dir)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{Place, facts, layer};
+
+    #[test]
+    fn a_diff_id_is_computed_once_and_recorded() {
+        let place = Place::new();
+        let store = place.open();
+        let layer = layer(&store, "a");
+        assert_eq!(store.known_diff_id(&layer).unwrap(), None);
+        let ids: Vec<DiffId> = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..4).map(|_| scope.spawn(|| store.diff_id(&layer).unwrap())).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+        });
+        assert!(ids.iter().all(|id| *id == ids[0]));
+        // Recorded: what the tree says now doesn't matter.
+        fs::write(layer.tree_path().join("f"), "other").unwrap();
+        assert_eq!(place.open().diff_id(&layer).unwrap(), ids[0]);
+        let known = LayerFacts { diff_id: Some(ids[0]), ..facts("x") };
+        let draft = store.draft().unwrap();
+        assert_eq!(store.diff_id(&draft.commit(known).unwrap()).unwrap(), ids[0], "as told at commit");
+    }
+
+    #[test]
+    fn content_ids_are_recorded_for_each_window_beside_diff_id_and_size() {
+        let place = Place::new();
+        let store = place.open();
+        let layer = layer(&store, "a");
+        let always = RunWindow { start_ns: 0, end_ns: i64::MAX };
+        let (without, within) =
+            (store.content_id(&layer, None).unwrap(), store.content_id(&layer, Some(always)).unwrap());
+        assert_ne!(without, within, "the file's time lies in the window");
+        store.diff_id(&layer).unwrap();
+        let size = store.layer_size(&layer).unwrap();
+        assert_eq!((size.size_bytes, size.entries), (1, 2));
+        fs::write(layer.tree_path().join("g"), "more").unwrap();
+        assert_eq!(store.content_id(&layer, None).unwrap(), without);
+        assert_eq!(store.content_id(&layer, Some(always)).unwrap(), within);
+        assert_eq!(store.layer_size(&layer).unwrap(), size);
+        // What is lost is computed again.
+        fs::write(layer.dir.join("facts.json"), "").unwrap();
+        assert_ne!(store.content_id(&layer, None).unwrap(), without);
+    }
+
+    #[test]
+    fn a_missing_layer_is_told_by_its_id() {
+        let place = Place::new();
+        let store = place.open();
+        let id = LayerId::random();
+        assert!(matches!(store.layer(id), Err(LayerError::Missing(missing)) if missing == id));
+        let gone = layer(&store, "a");
+        fs::remove_dir_all(&gone.dir).unwrap();
+        assert!(matches!(gone.open_tree(), Err(LayerError::Missing(_))));
+        assert!(matches!(store.diff_id(&gone), Err(LayerError::Missing(_))));
     }
 }

@@ -25,10 +25,13 @@ mod lease;
 mod lock;
 pub mod merged;
 mod open;
+mod process;
 mod record;
 pub mod snapshot;
 pub mod stat_index;
 mod tag;
+#[cfg(test)]
+mod testing;
 pub mod tree_writer;
 mod usage;
 
