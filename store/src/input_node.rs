@@ -328,18 +328,17 @@ mod tests {
         prop_oneof![
             ".*".prop_map(InputValue::Text),
             any::<[u8; 32]>().prop_map(InputValue::Digest),
-            (metadata(), any()).prop_map(|(metadata, digest)| InputValue::File { metadata, digest }),
-            (metadata(), any()).prop_map(|(metadata, target)| InputValue::Link { metadata, target }),
-            (metadata(), any()).prop_map(|(metadata, node)| InputValue::Directory {
+            (metadata(), any::<[u8; 32]>())
+                .prop_map(|(metadata, digest)| InputValue::File { metadata, digest }),
+            (metadata(), any::<Vec<u8>>())
+                .prop_map(|(metadata, target)| InputValue::Link { metadata, target }),
+            (metadata(), any::<[u8; 32]>()).prop_map(|(metadata, node)| InputValue::Directory {
                 metadata,
                 node: NodeId::from_bytes(node)
             }),
-            (metadata(), any(), any()).prop_map(|(metadata, kind, device)| InputValue::Special {
-                metadata,
-                kind,
-                device
-            }),
-            any().prop_map(|node| InputValue::Node(NodeId::from_bytes(node))),
+            (metadata(), any::<u32>(), any::<u64>())
+                .prop_map(|(metadata, kind, device)| InputValue::Special { metadata, kind, device }),
+            any::<[u8; 32]>().prop_map(|node| InputValue::Node(NodeId::from_bytes(node))),
         ]
     }
 
@@ -377,6 +376,6 @@ mod tests {
             },
         );
         node.insert("args", InputValue::Node(NodeId::from_bytes([9; 32])));
-        assert_eq!(node.id().to_string(), "PINNED",);
+        assert_eq!(node.id().to_string(), "12b01c4f7160d7e5df68b961df742e4ffbe22c76b02ff76a7faa34be59dd1a49");
     }
 }

@@ -232,10 +232,8 @@ impl Store {
             return Ok(content_id);
         }
         let tree = layer.open_tree()?;
-        let content_id =
-            layer::content_id(tree.as_fd(), window.map(|window| window.start_ns..=window.end_ns))
-                .map_err(|source| LayerError::ContentId { layer: layer.id, source })?;
-        let content_id = ContentId::from_bytes(content_id);
+        let content_id = layer::content_id(tree.as_fd(), window)
+            .map_err(|source| LayerError::ContentId { layer: layer.id, source })?;
         facts.content_ids.push((window, content_id));
         self.write_facts(layer, &facts)?;
         Ok(content_id)

@@ -286,7 +286,8 @@ fn read_format(layout: &Layout) -> Result<Option<(Format, File)>, OpenError> {
 fn make_store(layout: &Layout, mode: StoreMode) -> Result<(Format, File), OpenError> {
     let ours = |name: &String| FOLDERS.contains(&name.as_str()) || name.starts_with("format");
     if !names_in(layout.root())?.iter().all(ours) {
-        return Err(OpenError::NotAStore { root: layout.root().to_owned() });
+        // Another process may have been faster, and use it already.
+        return read_format(layout)?.ok_or_else(|| OpenError::NotAStore { root: layout.root().to_owned() });
     }
     for folder in FOLDERS {
         make_dir(&layout.root().join(folder))?;

@@ -182,7 +182,7 @@ impl Store {
             ORDER BY recorded_ns DESC LIMIT 4";
         const SAME_TEXT: &str = "SELECT record FROM steps WHERE text_hash = ?1
             ORDER BY build = ?2 DESC, stage = ?3 DESC, recorded_ns DESC LIMIT 4";
-        const SAME_STAGE: &str = "SELECT record FROM steps WHERE build = ?1 AND stage = ?2
+        const SAME_STAGE: &str = "SELECT record FROM steps WHERE build = ?1 AND stage = ?2 AND position <> ?3
             ORDER BY abs(position - ?3), recorded_ns DESC LIMIT 2";
         let (build, stage, position) = (&place.build, &place.stage, place.position);
         let found = self.inner.index.read("look up earlier results", |connection| {
