@@ -191,7 +191,8 @@ impl Drop for Passed<'_> {
 
 /// Makes a folder under `tmp`, locked for as long as the descriptor lives.
 ///
-/// A sweeper that comes between the two takes it for a dead process's: then there is another try.
+/// A sweeper that comes between the two takes it for a dead process's and moves it away: once it lets go of the lock
+/// there is another try.
 pub(crate) fn make_locked_dir(tmp: &Path, name: &str) -> Result<(PathBuf, OwnedFd), FileError> {
     let path = tmp.join(name);
     loop {
@@ -201,7 +202,8 @@ pub(crate) fn make_locked_dir(tmp: &Path, name: &str) -> Result<(PathBuf, OwnedF
             Err(Errno::NOENT) => continue,
             other => other.on("open", &path)?,
         };
-        if try_lock(&dir).on("lock", &path)? && is_at(&dir, &path).on("lock", &path)? {
+        lock(&dir, FlockOperation::LockExclusive).on("lock", &path)?;
+        if is_at(&dir, &path).on("lock", &path)? {
             return Ok((path, dir));
         }
     }
@@ -213,7 +215,8 @@ pub(crate) fn make_locked_file(tmp: &Path, name: &str) -> Result<(PathBuf, File)
     loop {
         let file = OpenOptions::new().append(true).read(true).create_new(true).mode(0o600).open(&path);
         let file = file.on("make", &path)?;
-        if try_lock(&file).on("lock", &path)? && is_at(&file, &path).on("lock", &path)? {
+        lock(&file, FlockOperation::LockExclusive).on("lock", &path)?;
+        if is_at(&file, &path).on("lock", &path)? {
             return Ok((path, file));
         }
     }
