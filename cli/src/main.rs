@@ -10,6 +10,7 @@ mod output;
 mod report;
 mod settings;
 mod table;
+mod template;
 mod ui;
 
 use std::process::ExitCode;

@@ -184,8 +184,7 @@ const RM_FLAGS: &[Flag] = &[("link", "l", NETWORK), ("volumes", "v", VOLUME)];
 const IMAGE_LS_FLAGS: &[Flag] = &[("digests", "", REGISTRY), ("filter", "f", FILTER), ("tree", "", INSPECT)];
 const IMAGE_RM_FLAGS: &[Flag] = &[("no-prune", "", PRUNE), ("platform", "", PLATFORM)];
 const PLATFORM_FLAGS: &[Flag] = &[("platform", "", PLATFORM)];
-const INSPECT_FLAGS: &[Flag] =
-    &[("format", "f", "templates come with a later release (the output is JSON)"), ("size", "s", SETTING)];
+const INSPECT_FLAGS: &[Flag] = &[("platform", "", PLATFORM), ("size", "s", SETTING)];
 const SYSTEM_DF_FLAGS: &[Flag] = &[("verbose", "v", FORMAT)];
 
 /// The flags that are missing in a command, by the last word of its name or the last two.

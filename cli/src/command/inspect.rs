@@ -8,13 +8,14 @@ use super::{images, ps};
 use crate::arguments::{self, Count, Invocation, Verb, WRONG_FLAG};
 use crate::output;
 use crate::report::Failure;
+use crate::template::Template;
 
 /// The command for whatever has the name.
 pub(crate) const VERB: Verb = Verb {
     places: &[("", "inspect")],
     about: "Show all that is known of containers and images, as JSON",
     synopsis: "[OPTIONS] NAME|ID [NAME|ID...]",
-    examples: &["inspect app:1.0", "inspect --type container focused_hopper"],
+    examples: &["inspect app:1.0", "inspect -f {{.Id}} app:1.0", "inspect --type container focused_hopper"],
     is_trailing: false,
     flags: || vec![arguments::option("type", "TYPE", "Look among these only: `image` or `container`")],
     execute,
@@ -24,10 +25,10 @@ pub(crate) const VERB: Verb = Verb {
 pub(crate) const IMAGE: Verb = Verb {
     places: &[("image", "inspect")],
     about: "Show all that is known of images, as JSON",
-    synopsis: "IMAGE [IMAGE...]",
+    synopsis: "[OPTIONS] IMAGE [IMAGE...]",
     examples: &["image inspect app:1.0"],
     is_trailing: false,
-    flags: Vec::new,
+    flags: || vec![format_flag()],
     execute: |invocation| inspect(invocation, Kind::Image),
 };
 
@@ -35,12 +36,16 @@ pub(crate) const IMAGE: Verb = Verb {
 pub(crate) const CONTAINER: Verb = Verb {
     places: &[("container", "inspect")],
     about: "Show all that is known of containers, as JSON",
-    synopsis: "CONTAINER [CONTAINER...]",
+    synopsis: "[OPTIONS] CONTAINER [CONTAINER...]",
     examples: &["container inspect focused_hopper"],
     is_trailing: false,
-    flags: Vec::new,
+    flags: || vec![format_flag()],
     execute: |invocation| inspect(invocation, Kind::Container),
 };
+
+fn format_flag() -> clap::Arg {
+    arguments::option("format", "FORMAT", "`json`, or a text with fields in it: `{{.Id}}`").short('f')
+}
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
@@ -68,6 +73,9 @@ fn execute(invocation: &Invocation<'_>) -> Result<u8, Failure> {
 
 fn inspect(invocation: &Invocation<'_>, kind: Kind) -> Result<u8, Failure> {
     let names = invocation.arguments(Count::AtLeast(1))?;
+    let template = invocation.value("format").map(Template::parse).transpose().map_err(|error| {
+        Failure::message(WRONG_FLAG, format!("invalid value for flag `--format`: {error}"))
+    })?;
     let store = invocation.app.store(1)?;
     let mut found = Vec::new();
     let mut missing = Vec::new();
@@ -77,7 +85,15 @@ fn inspect(invocation: &Invocation<'_>, kind: Kind) -> Result<u8, Failure> {
             None => missing.push(name),
         }
     }
-    output::print_line(&pretty(&found))?;
+    match template {
+        None => output::print_line(&pretty(&found))?,
+        Some(template) => {
+            for object in &found {
+                let text = template.render(object).map_err(|error| Failure::error(1, &error))?;
+                output::print_line(&text)?;
+            }
+        }
+    }
     let mut failure = Failure::silent(1);
     for name in &missing {
         failure = failure.and(match kind {
