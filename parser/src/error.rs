@@ -79,7 +79,16 @@ fn word_error(error: &WordError, span: Span) -> ParseError {
         WordError::UnsupportedModifier { .. } => ("unsupported-modifier", "in this word"),
         _ => ("bad-substitution", "in this word"),
     };
-    ParseError::new(code, error.to_string(), span).label(label)
+    let parse_error = ParseError::new(code, error.to_string(), span).label(label);
+    match error {
+        WordError::UnclosedBrace { .. } => {
+            parse_error.help("white space ends a word: quote one that holds some")
+        }
+        WordError::UnclosedQuote { .. } => {
+            parse_error.help("close it, or escape it to have the character itself")
+        }
+        _ => parse_error,
+    }
 }
 
 impl fmt::Display for ParseError {

@@ -132,6 +132,8 @@ impl File {
         self.instructions += 1;
         self.last = line.text.whole();
         self.linter.line(&statement, &line.empty_lines, sink);
+        // a misspelt FROM is error enough
+        self.from_seen |= !is_keyword(&statement) && suggestion(&statement) == Some("FROM");
         if statement.keyword.eq_ignore_ascii_case("from") {
             self.from_seen = true;
             if let Some(from) = from::from(&statement, sink) {
@@ -310,6 +312,10 @@ fn onbuild_trigger(
     None
 }
 
+fn suggestion(statement: &Statement<'_>) -> Option<&'static str> {
+    nearest(statement.keyword, KEYWORDS.iter().copied())
+}
+
 fn unknown(statement: &Statement<'_>) -> ParseError {
     let keyword = statement.keyword;
     let error = ParseError::new(
@@ -321,7 +327,7 @@ fn unknown(statement: &Statement<'_>) -> ParseError {
     if let Some(strange) = keyword.chars().find(|c| !c.is_ascii() && (c.is_whitespace() || c.is_control())) {
         return error.help(format!("U+{:04X} in it looks like a space and is none", u32::from(strange)));
     }
-    match nearest(keyword, KEYWORDS.iter().copied()) {
+    match suggestion(statement) {
         Some(near) => error.help(format!("did you mean `{near}`?")),
         None if keyword == "&&" || keyword == "||" || keyword == "|" => {
             error.help("the line before must end with its escape (`\\`) to go on here")

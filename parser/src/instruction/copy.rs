@@ -125,6 +125,7 @@ fn shell_form(
 ) -> Vec<CopySource> {
     let mut sources = Vec::new();
     let mut rest = statement.args;
+    let errors_before = sink.errors.len();
     let words = |text: &str, sink: &mut Sink| -> Vec<CopySource> {
         blank_separated(text).into_iter().map(|word| CopySource::Path(statement.word(word, sink))).collect()
     };
@@ -136,6 +137,18 @@ fn shell_form(
         sources.push(CopySource::Heredoc(heredoc));
     }
     sources.extend(words(rest, sink));
+    // a quoted path with a space: one mistake, two words
+    let mut unclosed = false;
+    let mut index = 0;
+    sink.errors.retain_mut(|error| {
+        index += 1;
+        if index <= errors_before || error.code != "unclosed-quote" {
+            return true;
+        }
+        let keyword = statement.name();
+        error.help = Some(format!("for a path with a space write `{keyword} [\"a b\", \"/target\"]`"));
+        !std::mem::replace(&mut unclosed, true)
+    });
     sources
 }
 

@@ -90,9 +90,10 @@ impl<'a> Statement<'a> {
             ParseError::new("unknown-flag", message, flag.span).label("not a flag of this instruction");
         match nearest(flag.name(), known.iter().map(|&(name, _)| name)) {
             Some(near) => error.help(format!("did you mean `--{near}`?")),
-            None if known.is_empty() => {
-                error.help(format!("{keyword} has no flags; `--` alone ends them: `{keyword} -- ...`"))
-            }
+            None if known.is_empty() => error.help(format!(
+                "{keyword} has no flags; `--` alone ends them: `{keyword} -- --{}`",
+                flag.text.text()
+            )),
             None => {
                 let names: Vec<String> = known.iter().map(|(name, _)| format!("`--{name}`")).collect();
                 error.help(format!("{keyword} knows {}", names.join(", ")))

@@ -25,12 +25,13 @@ pub(crate) fn command_line(statement: &Statement<'_>, args: &str, sink: &mut Sin
 
 /// `CMD` and `ENTRYPOINT`
 pub(crate) fn command(statement: &Statement<'_>, sink: &mut Sink) -> Option<CommandLine> {
+    let errors_before = sink.errors.len();
     statement.known_flags(&[], sink);
     if statement.args.is_empty() {
-        sink.push(
-            missing_argument(statement, "no command")
-                .help(format!("write `{} []` to clear what the base image has", statement.name())),
-        );
+        if sink.errors.len() == errors_before {
+            let help = format!("write `{} []` to clear what the base image has", statement.name());
+            sink.push(missing_argument(statement, "no command").help(help));
+        }
         return None;
     }
     command_line(statement, statement.args, sink)

@@ -19,6 +19,7 @@ pub(crate) fn run(
     heredocs: Vec<(HeredocWord<'_>, Heredoc)>,
     sink: &mut Sink,
 ) -> Option<RunInstruction> {
+    let errors_before = sink.errors.len();
     let flags = statement.known_flags(
         &[
             ("mount", FlagKind::Values),
@@ -42,7 +43,9 @@ pub(crate) fn run(
         sink,
     );
     if statement.args.is_empty() {
-        sink.push(missing_argument(statement, "nothing to run"));
+        if sink.errors.len() == errors_before {
+            sink.push(missing_argument(statement, "nothing to run"));
+        }
         return None;
     }
     let command = command_line(statement, statement.args, sink)?;
@@ -167,7 +170,9 @@ fn mount(flag: &Flag, sink: &mut Sink) -> Option<RunMount> {
         }
         option(&mut mount, &mut places, &field, flag.span, sink);
     }
-    check(&mount, &places, sink);
+    if sink.errors.len() == errors_before {
+        check(&mount, &places, sink);
+    }
     (sink.errors.len() == errors_before).then_some(mount)
 }
 
