@@ -36,6 +36,29 @@ usage: bench --calque BINARY [--rounds N] [--only W1,W3] [--without docker,podma
   --json FILE    write all figures there too
 ";
 
+/// Set in the re-executed process.
+const HAS_PLAIN_VIEW: &str = "CALQUE_BENCH_PLAIN_VIEW";
+
+/// On hybrid hosts some releases of crun refuse to run: everything is measured in a mount namespace that has the
+/// v1 hierarchies only.
+fn in_plain_cgroup_view(arguments: &[String]) -> Option<ExitCode> {
+    let unified = "/sys/fs/cgroup/unified";
+    if std::env::var_os(HAS_PLAIN_VIEW).is_some()
+        || !std::path::Path::new(unified).join("cgroup.procs").exists()
+    {
+        return None;
+    }
+    let program = std::env::current_exe().ok()?;
+    let status = std::process::Command::new("unshare")
+        .args(["--mount", "--propagation", "private", "sh", "-c", "umount \"$0\" && exec \"$@\"", unified])
+        .arg(program)
+        .args(arguments)
+        .env(HAS_PLAIN_VIEW, "1")
+        .status()
+        .ok()?;
+    Some(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     if arguments.first().is_some_and(|first| first == "__floor") {
@@ -48,6 +71,9 @@ fn main() -> ExitCode {
             return ExitCode::from(125);
         }
     };
+    if let Some(code) = in_plain_cgroup_view(&arguments) {
+        return code;
+    }
     match run(&settings) {
         Ok(()) => ExitCode::SUCCESS,
         Err(message) => {

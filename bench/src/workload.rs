@@ -58,9 +58,12 @@ pub(crate) fn measure(
         .iter()
         .map(|(who, is_floor, _)| Row { who: who.clone(), is_floor: *is_floor, samples: Vec::new() })
         .collect();
+    let shows_progress = std::io::IsTerminal::is_terminal(&std::io::stderr());
     for round in 0..settings.rounds {
         for ((who, _, step), row) in steps.iter_mut().zip(&mut rows) {
-            eprint!("\r{name} round {} of {}: {who:<24}", round + 1, settings.rounds);
+            if shows_progress {
+                eprint!("\r{name} round {} of {}: {who:<24}", round + 1, settings.rounds);
+            }
             // A peer that fails in the middle is shown with the samples it has.
             match step(round) {
                 Ok(sample) => row.samples.push(sample),
@@ -69,7 +72,9 @@ pub(crate) fn measure(
             }
         }
     }
-    eprint!("\r{:60}\r", "");
+    if shows_progress {
+        eprint!("\r{:60}\r", "");
+    }
     rows.retain(|row| !row.samples.is_empty());
     Ok(rows)
 }
