@@ -90,6 +90,35 @@ fn a_reader_that_goes_away_is_no_error() {
 }
 
 #[test]
+#[ignore = "root: opens a store"]
+fn root_every_command_finds_the_flags_it_asks_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().join("store");
+    for line in [
+        "build /no/such",
+        "run x",
+        "ps",
+        "rm x",
+        "images",
+        "rmi x",
+        "tag x y",
+        "history x",
+        "layers x",
+        "inspect x",
+        "image inspect x",
+        "container inspect x",
+        "load -i /no/such",
+        "save -o /no/such/x y",
+        "system df",
+        "version",
+    ] {
+        let output = calque(&format!("--root {} {line}", root.display()));
+        let code = output.status.code().unwrap_or(-1);
+        assert!(matches!(code, 0 | 1 | 125), "{line}: {code} {}", text(&output.stderr));
+    }
+}
+
+#[test]
 #[ignore = "root: becomes another user"]
 fn root_another_user_is_told_that_root_is_needed() {
     use std::os::unix::fs::PermissionsExt;

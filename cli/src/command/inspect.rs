@@ -17,7 +17,12 @@ pub(crate) const VERB: Verb = Verb {
     synopsis: "[OPTIONS] NAME|ID [NAME|ID...]",
     examples: &["inspect app:1.0", "inspect -f {{.Id}} app:1.0", "inspect --type container focused_hopper"],
     is_trailing: false,
-    flags: || vec![arguments::option("type", "TYPE", "Look among these only: `image` or `container`")],
+    flags: || {
+        vec![
+            arguments::option("type", "TYPE", "Look among these only: `image` or `container`"),
+            format_flag(),
+        ]
+    },
     execute,
 };
 
