@@ -79,9 +79,6 @@ pub enum StartError {
     /// The start can't be recorded.
     #[error("cannot record that the container runs")]
     Record(#[source] ContainerError),
-    /// The process can't be identified.
-    #[error("cannot identify the container's process")]
-    Identify(#[source] io::Error),
 }
 
 impl StartError {
@@ -183,13 +180,11 @@ pub fn start(
         help: exec_help(&source, &merged_with_upper, &settings),
         source,
     })?;
-    let pid = running.pid();
-    // A process that has ended already is a zombie until we wait for it, so its start time can be read.
-    let start_time = sys::process::start_time(pid).map_err(StartError::Identify)?.unwrap_or_default();
-    let boot_id = sys::process::boot_id().map_err(StartError::Identify)?;
-    let state = ContainerState::Running { pid, start_time, boot_id, started: now() };
-    // On an error `running` is dropped here, which kills it.
-    store.set_container_state(&record.id, &state).map_err(StartError::Record)?;
+    // Nothing when it has ended already: the end is then recorded by `wait`, soon.
+    if let Some(state) = store.running_state(running.pid(), now()) {
+        // On an error `running` is dropped here, which kills it.
+        store.set_container_state(&record.id, &state).map_err(StartError::Record)?;
+    }
     let notes = running.notes().to_vec();
     Ok(Arc::new(Foreground {
         store: store.clone(),

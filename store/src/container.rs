@@ -61,7 +61,8 @@ pub enum ContainerState {
     },
     /// It ended.
     Exited {
-        /// As a shell has it: `128 + n` after signal `n`; 255 when nobody saw it end.
+        /// As a shell has it: `128 + n` after signal `n`; 137 when nobody saw it end: a container is killed when its
+        /// parent dies.
         code: i32,
         /// When, RFC 3339; nothing when nobody saw it end.
         finished: Option<String>,
@@ -143,7 +144,7 @@ impl ContainerState {
             Self::Running { pid, start_time, boot_id: boot, .. }
                 if boot != boot_id || process::start_time(*pid) != Some(*start_time) =>
             {
-                Self::Exited { code: 255, finished: None }
+                Self::Exited { code: 137, finished: None }
             }
             _ => self,
         }
@@ -280,7 +281,7 @@ impl Store {
             read_json(&path.join("container.json"))?.ok_or_else(|| ContainerError::Missing(id.to_owned()))?;
         // A state that a crash damaged: it isn't running any more.
         let state = read_json_lossy(&path.join("state.json"))
-            .unwrap_or(ContainerState::Exited { code: 255, finished: None });
+            .unwrap_or(ContainerState::Exited { code: 137, finished: None });
         Ok(Container { record, state: state.as_the_kernel_says(&self.inner.boot_id) })
     }
 
@@ -483,7 +484,7 @@ pub(crate) mod tests {
         store.set_container_state(&record.id, &running).unwrap();
         assert_eq!(store.container(&record.id).unwrap().state, running);
         assert!(matches!(store.remove_container(&record.id), Err(ContainerError::Running(_))));
-        let unseen = ContainerState::Exited { code: 255, finished: None };
+        let unseen = ContainerState::Exited { code: 137, finished: None };
         let ContainerState::Running { pid, start_time, boot_id, started } = running else { unreachable!() };
         // The same pid, another process; another boot; no such process.
         for (pid, start_time, boot_id) in
