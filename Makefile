@@ -32,7 +32,8 @@ soak: root tools-test
 	CALQUE_TEST_STRICT=1 sh scripts/soak.sh
 
 ## make bench   calque beside the builders that are installed, as root
-bench: root tools-test
+bench: root tools-build
+	@sh scripts/install-tools.sh tar sha256sum:coreutils unshare:util-linux busybox:busybox-static
 	$(CARGO) build --release --locked --package calque --package bench
 	$(TARGET_DIR)/$(HOST)/release/bench --calque $(CALQUE)
 
@@ -50,8 +51,7 @@ tools-build:
 	@sh scripts/install-tools.sh cc:build-essential
 
 tools-test: tools-build
-	@sh scripts/install-tools.sh tar sha256sum:coreutils git mmdebstrap skopeo umoci mkfs.ext4:e2fsprogs \
-		losetup:mount setfattr:attr python3
+	@sh scripts/install-tools.sh tar sha256sum:coreutils git setpriv:util-linux mount mmdebstrap skopeo umoci
 
 root:
 	@[ "$$(id -u)" = 0 ] || { echo "this target needs root: sudo env PATH=\"\$$PATH\" make $(MAKECMDGOALS)" >&2; exit 1; }

@@ -22,7 +22,7 @@ if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
     # Lists may be missing or stale on a fresh machine.
     apt-get update -qq >&2
     # shellcheck disable=SC2086
-    apt-get install -y -qq --no-install-recommends $packages >&2
+    apt-get install -y -qq --no-install-recommends $packages >/dev/null
 else
     echo "missing:$missing" >&2
     echo "install them first, on Debian or Ubuntu: sudo apt-get install$packages" >&2
