@@ -55,7 +55,12 @@ impl Failure {
 
     /// An error of a library, with all its causes.
     pub(crate) fn error(exit: u8, error: &(dyn Error + 'static)) -> Self {
-        Self::message(exit, chain(error))
+        Self::message(exit, chain(error)).hint_at_full_disk(error)
+    }
+
+    /// Says what frees space, where a full disk is the cause.
+    fn hint_at_full_disk(self, error: &(dyn Error + 'static)) -> Self {
+        if is_disk_full(error) { self.hint(FULL_DISK) } else { self }
     }
 
     /// Nothing is printed: all was said already.
@@ -198,7 +203,7 @@ pub(crate) fn build_failure(error: &BuildError, dockerfile: &Source, interrupted
         }
         _ => Failure::message(FAILED, chain(error)),
     };
-    if is_disk_full(error) { failure.hint(FULL_DISK) } else { failure }
+    failure.hint_at_full_disk(error)
 }
 
 /// docker's block: the step and the end of its output.

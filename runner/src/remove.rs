@@ -68,6 +68,16 @@ pub fn remove(store: &Store, text: &str, force: bool) -> Result<(), RemoveError>
     }
 }
 
+/// Removes those of `containers` that were to go when they ended (`--rm`) but whose parent was killed before it could
+/// do so. Failing is no harm: whoever comes next tries again.
+pub fn sweep(store: &Store, containers: &mut Vec<Container>) {
+    containers.retain(|container| {
+        let is_left =
+            container.record.auto_remove && matches!(container.state, ContainerState::Exited { .. });
+        !is_left || store.remove_container(&container.record.id).is_err()
+    });
+}
+
 /// Kills process `pid` if it is still the one that started at `start_time`.
 fn kill(pid: i32, start_time: u64) -> io::Result<()> {
     let Some(process) = Pid::from_raw(pid) else { return Ok(()) };

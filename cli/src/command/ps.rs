@@ -56,6 +56,7 @@ fn execute(invocation: &Invocation<'_>) -> Result<u8, Failure> {
     let format = Format::of(invocation)?;
     let store = invocation.app.store(1)?;
     let mut containers = store.containers().map_err(|error| Failure::error(1, &error))?;
+    runner::sweep(&store, &mut containers);
     let last = invocation.matches.get_one::<i64>("last").copied().unwrap_or(-1);
     let last = if invocation.is_on("latest") { 1 } else { last };
     if let Ok(last) = usize::try_from(last) {

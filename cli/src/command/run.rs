@@ -72,6 +72,8 @@ fn execute(invocation: &Invocation<'_>) -> Result<u8, Failure> {
         notes(&image, has_network);
     }
     let now = || Timestamp::now().to_string();
+    // From here on signals are kept for the container.
+    let signals = forwarded_signals()?;
     let (record, dir) =
         runner::create(&store, &image, &options, now()).map_err(|error| create_failure(&error))?;
     let started = stdio(options.interactive).and_then(|stdio| {
@@ -96,7 +98,7 @@ fn execute(invocation: &Invocation<'_>) -> Result<u8, Failure> {
     if !is_quiet {
         container.notes().iter().for_each(|note| output::note(note));
     }
-    forward_signals(Arc::clone(&container))?;
+    forward_signals(signals, Arc::clone(&container))?;
     container.wait(&now).map_err(|error| match error {
         // The container's own code is what the caller waits for.
         runner::EndError::Record { code, .. } => Failure::error(code.max(1), &error),
@@ -248,15 +250,20 @@ fn host_files() -> HostFiles {
     HostFiles { resolv_conf: read("/etc/resolv.conf"), hosts: read("/etc/hosts") }
 }
 
-/// Passes on what can be: not the two that can't be caught, nor those that are about ourselves (a child's end, a
-/// pipe's, urgent data, faults). The third SIGINT or SIGTERM kills the container.
-fn forward_signals(container: Arc<Foreground>) -> Result<(), Failure> {
+/// Catches what is to be passed on: not the two that can't be caught, nor those that are about ourselves (a child's
+/// end, a pipe's, urgent data, faults).
+fn forwarded_signals() -> Result<Signals, Failure> {
     use signal_hook::consts::{SIGALRM, SIGCONT, SIGHUP, SIGQUIT, SIGTSTP, SIGUSR1, SIGUSR2, SIGWINCH};
-    const FORWARDED: [i32; 10] =
-        [SIGALRM, SIGCONT, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP, SIGUSR1, SIGUSR2, SIGWINCH];
-    let cannot =
-        |error: std::io::Error| Failure::message(FAILED, format!("cannot listen for signals: {error}"));
-    let mut signals = Signals::new(FORWARDED).map_err(cannot)?;
+    Signals::new([SIGALRM, SIGCONT, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP, SIGUSR1, SIGUSR2, SIGWINCH])
+        .map_err(cannot_listen)
+}
+
+fn cannot_listen(error: std::io::Error) -> Failure {
+    Failure::message(FAILED, format!("cannot listen for signals: {error}"))
+}
+
+/// Passes signals on until the process ends. The third SIGINT or SIGTERM kills the container.
+fn forward_signals(mut signals: Signals, container: Arc<Foreground>) -> Result<(), Failure> {
     let forward = move || {
         let mut pleas = 0;
         for signal in &mut signals {
@@ -267,5 +274,5 @@ fn forward_signals(container: Arc<Foreground>) -> Result<(), Failure> {
             let _ = if pleas >= PATIENCE { container.kill() } else { container.signal(signal) };
         }
     };
-    std::thread::Builder::new().name("signals".to_owned()).spawn(forward).map(drop).map_err(cannot)
+    std::thread::Builder::new().name("signals".to_owned()).spawn(forward).map(drop).map_err(cannot_listen)
 }
