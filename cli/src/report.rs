@@ -311,6 +311,74 @@ mod tests {
     }
 
     #[test]
+    fn all_errors_of_a_dockerfile_are_drawn() {
+        let source = Source::new("Dockerfile", "FROM busybox\nCOPPY a b\nRUN --mount=type=nope true\n");
+        let errors = parser::parse(&source).unwrap_err();
+        let text = build_failure(&BuildError::Dockerfile(errors), &source, None).to_string();
+        assert!(
+            text.starts_with(
+                "error: unknown instruction `COPPY`\n \
+                 --> Dockerfile:2:1\n  \
+                 |\n\
+                 2 | COPPY a b\n  \
+                 | ^^^^^ not an instruction\n  \
+                 |\n  \
+                 = help: did you mean `COPY`?\n\
+                 error: "
+            ),
+            "{text}"
+        );
+        assert!(text.contains(" --> Dockerfile:3:"), "{text}");
+    }
+
+    #[test]
+    fn a_failed_command_shows_its_end_its_line_and_its_log() {
+        let source = Source::new("Dockerfile", "FROM busybox\nRUN make \\\n    all\n");
+        let process = builder::ProcessFailure {
+            command: "/bin/sh -c make all".into(),
+            exit: sandbox::Exit::Code(2),
+            last_lines: vec!["cc -c main.c".into(), "cc: error: main.c\r\n".into()],
+            log: Some("/store/builds/b/2.log".into()),
+            kept: None,
+        };
+        let error = BuildError::Step {
+            span: Span::new(13, source.text().len() - 1),
+            label: "[2/2] RUN make all".into(),
+            source: Box::new(StepError::Process(process)),
+        };
+        assert_eq!(
+            build_failure(&error, &source, None).to_string(),
+            "------\n \
+             > [2/2] RUN make all:\n\
+             cc -c main.c\n\
+             cc: error: main.c\n\
+             ------\n\
+             error: process \"/bin/sh -c make all\" did not complete successfully: exit code: 2\n \
+             --> Dockerfile:2:1\n  \
+             |\n\
+             2 | RUN make \\\n  \
+             | ^^^^^^^^\n  \
+             |\n  \
+             = note: all of its output is in /store/builds/b/2.log\n"
+        );
+    }
+
+    #[test]
+    fn a_full_disk_is_followed_by_what_frees_space() {
+        let error = Sample::Read { source: std::io::Error::from(std::io::ErrorKind::StorageFull) };
+        assert!(Failure::error(1, &error).to_string().contains("hint: the disk is full"));
+        let error = Sample::Read { source: std::io::Error::other("x") };
+        assert!(!Failure::error(1, &error).to_string().contains("hint"));
+    }
+
+    #[test]
+    fn a_cancelled_build_has_the_signals_exit_code() {
+        let source = Source::new("Dockerfile", "");
+        assert_eq!(build_failure(&BuildError::Cancelled, &source, Some(130)).exit(), 130);
+        assert_eq!(build_failure(&BuildError::Cancelled, &source, None).exit(), 1);
+    }
+
+    #[test]
     fn every_problem_is_printed_then_the_hints() {
         let failure = Failure::message(125, "a").and("b").hint("c");
         assert_eq!(failure.to_string(), "error: a\nerror: b\nhint: c\n");
