@@ -13,6 +13,7 @@ pub mod event;
 mod expand;
 pub mod expanded;
 mod fault;
+mod from_line;
 pub mod graph;
 pub mod history;
 pub mod input;

@@ -128,3 +128,6 @@ impl StageState {
         &self.scope
     }
 }
+
+#[cfg(test)]
+mod tests;
