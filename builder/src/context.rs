@@ -19,7 +19,7 @@ use sys::file::Timestamp;
 use sys::xattr::Xattr;
 
 use crate::source_tree::{Content, Entry, Listing, SourceTree, TreeReader};
-use crate::suggest::nearest;
+use parser::nearest;
 
 /// A folder as a build sees it.
 pub(crate) struct Context {

@@ -1,17 +1,20 @@
 //! The words of `FROM`, expanded in the global scope.
 
+use std::collections::BTreeSet;
+
 use oci::Platform;
-use parser::{Escape, ParseError, Word};
+use parser::{Escape, ParseError, Word, nearest};
 
 use crate::event::BuildWarning;
 use crate::fault::{fault, word_fault};
 use crate::scope::GlobalScope;
-use crate::suggest::nearest;
 
 /// Expands the words of `FROM` lines.
 pub(crate) struct FromLine<'a> {
     pub(crate) global: &'a GlobalScope,
     pub(crate) escape: Escape,
+    /// Global arguments whose defaults are faulty: what uses them isn't told again.
+    pub(crate) faulty: &'a BTreeSet<String>,
     pub(crate) errors: &'a mut Vec<ParseError>,
     pub(crate) warnings: &'a mut Vec<BuildWarning>,
 }
@@ -28,6 +31,7 @@ impl FromLine<'_> {
             value
         });
         match expanded {
+            Ok(_) if unset.iter().any(|name| self.faulty.contains(name)) => None,
             Ok(text) => Some((text, unset)),
             Err(error) => {
                 self.errors.push(word_fault(&error, word.span));

@@ -12,7 +12,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use oci::{Platform, Reference};
-use parser::{Dockerfile, Escape, Instruction, InstructionKind, ParseError, ParseErrors, Source, Span, Word};
+use parser::{
+    Dockerfile, Escape, Instruction, InstructionKind, ParseError, ParseErrors, Source, Span, nearest,
+};
 
 use crate::NetworkMode;
 use crate::event::BuildWarning;
@@ -21,7 +23,6 @@ use crate::from_line::FromLine;
 use crate::platform_args::platform_args;
 use crate::resolve::Names;
 use crate::scope::{GlobalScope, unconsumed};
-use crate::suggest::nearest;
 
 /// What a graph depends on beside the Dockerfile.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -354,15 +355,20 @@ impl BuildGraph {
             .map(|stage| stage.from.value.name.as_ref().map(|n| n.value.as_str()))
             .collect();
         let escape = dockerfile.directives.escape;
-        let global = global_scope(dockerfile, options, escape, &mut errors);
+        let (global, faulty) = global_scope(dockerfile, options, escape, &mut errors);
         let target = find_target(&names, options, &mut errors);
         let names = Names::new(names, &options.named_contexts, &options.platform);
 
         let mut stages: Vec<BuildStage> = Vec::new();
         for (index, parsed) in dockerfile.stages.iter().enumerate() {
             let id = StageId(index);
-            let mut from_line =
-                FromLine { global: &global, escape, errors: &mut errors, warnings: &mut warnings };
+            let mut from_line = FromLine {
+                global: &global,
+                escape,
+                faulty: &faulty,
+                errors: &mut errors,
+                warnings: &mut warnings,
+            };
             let base_name = from_line.base_name(&parsed.from.value.base);
             let own_platform = parsed
                 .from
@@ -581,12 +587,14 @@ fn stage_triggers(stage: &BuildStage) -> Vec<Instruction> {
     triggers.collect()
 }
 
+/// The global arguments, and the names of those whose defaults can't be expanded.
 fn global_scope(
     dockerfile: &Dockerfile,
     options: &GraphOptions,
     escape: Escape,
     errors: &mut Vec<ParseError>,
-) -> GlobalScope {
+) -> (GlobalScope, BTreeSet<String>) {
+    let mut faulty = BTreeSet::new();
     let last_name = || dockerfile.stages.last()?.from.value.name.as_ref().map(|name| name.value.as_str());
     let target = options.target.as_deref().or_else(last_name);
     let predefined = platform_args(&options.platform, &options.build_platform, target);
@@ -600,6 +608,7 @@ fn global_scope(
                     Ok(value) => Some(value),
                     Err(error) => {
                         errors.push(word_fault(&error, word.span));
+                        faulty.insert(name.to_owned());
                         None
                     }
                 }
@@ -608,7 +617,7 @@ fn global_scope(
         };
         global.declare(name, default);
     }
-    global
+    (global, faulty)
 }
 
 fn find_target(

@@ -27,7 +27,6 @@ pub mod scope;
 mod source_tree;
 mod stage_state;
 mod step;
-mod suggest;
 
 pub use base::{BaseImage, BaseImageError, BaseImages, StoreImages};
 pub use build::{BuildOutcome, Services, build};

@@ -3,11 +3,10 @@
 use std::collections::BTreeSet;
 
 use oci::{Platform, Reference};
-use parser::{Instruction, InstructionKind, ParseError, RunMountKind, Span, Spanned};
+use parser::{Instruction, InstructionKind, ParseError, RunMountKind, Span, Spanned, nearest};
 
 use crate::fault::fault;
 use crate::graph::{Base, ContentSource, ImageSource, Origin, StageId, Step};
-use crate::suggest::nearest;
 
 /// All names that an instruction can mean.
 pub(crate) struct Names<'a> {
@@ -74,19 +73,9 @@ impl<'a> Names<'a> {
         self.image(at, name, platform, span).map(Base::Image)
     }
 
-    /// What `--from=name` of stage `at` reads.
+    /// What `--from=name` of stage `at` reads. The parser has refused variables.
     pub(crate) fn source(&self, at: StageId, from: &Spanned<String>) -> Result<ContentSource, ParseError> {
         let (name, span) = (from.value.as_str(), from.span);
-        if name.contains('$') {
-            let help = "define a new stage with `FROM` using an `ARG` from the global scope, and name that stage here";
-            return Err(fault(
-                "variable-in-from",
-                "variable expansion is not supported for `from`",
-                span,
-                "a variable",
-                Some(help.to_owned()),
-            ));
-        }
         if !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_digit()) {
             return self.stage_by_index(at, name, span).map(ContentSource::Stage);
         }

@@ -7,9 +7,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use oci::RunConfig;
+use parser::nearest;
 
 use crate::expanded::{Variable, VariableKind};
-use crate::suggest::nearest;
 
 /// The variables that `FROM` lines see, and the values of `--build-arg`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -23,4 +23,5 @@ pub use instruction::*;
 pub use lint::{Rule, Warning};
 pub use parse::{Parsed, parse, parse_onbuild};
 pub use source::{Source, Span, Spanned};
+pub use suggest::nearest;
 pub use word::{WordError, expand_heredoc};

@@ -1,7 +1,7 @@
 //! What the user may have meant.
 
 /// The candidate nearest to `word`, fewer than three edits away; case doesn't count.
-pub(crate) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let word = word.to_lowercase();
     candidates
         .into_iter()

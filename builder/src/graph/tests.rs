@@ -17,7 +17,8 @@ fn with_args(args: &[(&str, &str)]) -> GraphOptions {
 }
 
 fn graph_with(text: &str, options: &GraphOptions) -> Result<BuildGraph, GraphErrors> {
-    let parsed = parser::parse(&Source::new("Dockerfile", text)).unwrap_or_else(|errors| panic!("{errors:?}\n{text}"));
+    let parsed =
+        parser::parse(&Source::new("Dockerfile", text)).unwrap_or_else(|errors| panic!("{errors:?}\n{text}"));
     BuildGraph::new(&parsed.dockerfile, options)
 }
 
@@ -87,7 +88,10 @@ fn global_args_expand_in_from_and_their_defaults_see_those_before() {
     assert_eq!(image_of(plain.stage(id(0)).base()), ("debian:12-slim".to_owned(), "linux/amd64".to_owned()));
     assert_eq!(image_of(plain.stage(id(1)).base()).1, "linux/arm64");
     let given = graph_with(text, &with_args(&[("V", "13"), ("P", "linux/riscv64")])).unwrap();
-    assert_eq!(image_of(given.stage(id(0)).base()), ("debian:13-slim".to_owned(), "linux/riscv64".to_owned()));
+    assert_eq!(
+        image_of(given.stage(id(0)).base()),
+        ("debian:13-slim".to_owned(), "linux/riscv64".to_owned())
+    );
     let replaced = graph_with(text, &with_args(&[("IMG", "alpine")])).unwrap();
     assert_eq!(image_of(replaced.stage(id(0)).base()).0, "alpine-slim:latest");
 }
@@ -95,7 +99,12 @@ fn global_args_expand_in_from_and_their_defaults_see_those_before() {
 #[test]
 fn a_default_that_a_build_argument_replaces_is_not_looked_at() {
     let text = "ARG V=${X?needed}\nFROM a:$V\n";
-    assert_eq!(errors(text, &options()).len(), 1, "the blank tag isn't a second error: {:?}", errors(text, &options()));
+    assert_eq!(
+        errors(text, &options()).len(),
+        1,
+        "the blank tag isn't a second error: {:?}",
+        errors(text, &options())
+    );
     assert!(graph_with(text, &with_args(&[("V", "1")])).is_ok());
 }
 
@@ -118,7 +127,7 @@ fn a_stage_on_a_stage_has_its_platform() {
 
 #[test]
 fn blank_bases_and_platforms_are_errors_with_a_suggestion() {
-    let text = "ARG VERSION=1\nFROM $VERSON\nFROM --platform=$BUILDPLATFROM x\nFROM --platform=nonsense x\nFROM ${A\n";
+    let text = "ARG VERSION=1\nFROM $VERSON\nFROM --platform=$BUILDPLATFROM x\nFROM --platform=nonsense x\nFROM ${A?none}\n";
     let found = graph_with("ARG VERSION=1\nFROM $VERSON\n", &options()).unwrap_err();
     assert_eq!(found.first().help.as_deref(), Some("did you mean `${VERSION}`?"));
     let codes: Vec<_> = errors(text, &options());
@@ -126,7 +135,7 @@ fn blank_bases_and_platforms_are_errors_with_a_suggestion() {
         ("blank-base", "$VERSON"),
         ("empty-platform", "$BUILDPLATFROM"),
         ("bad-platform", "nonsense"),
-        ("bad-expansion", "${A"),
+        ("bad-expansion", "${A?none}"),
     ];
     assert_eq!(codes, expected.map(|(code, text)| (code, text.to_owned())), "all at once");
 }
@@ -155,10 +164,19 @@ fn from_of_copy_and_mounts() {
     let sources: Vec<_> = steps.iter().map(Step::source).collect();
     assert_eq!(sources[..3], [Some(&stage(0)), Some(&stage(1)), Some(&stage(0))]);
     let Some(ContentSource::Image(image)) = sources[3] else { panic!() };
-    assert_eq!((image.reference.familiar().as_str(), image.platform.to_string().as_str()), ("busybox:1", "linux/arm64"));
+    assert_eq!(
+        (image.reference.familiar().as_str(), image.platform.to_string().as_str()),
+        ("busybox:1", "linux/arm64")
+    );
     assert_eq!(
         sources[4..],
-        [Some(&ContentSource::Context), Some(&ContentSource::Scratch), Some(&ContentSource::Context), None, None]
+        [
+            Some(&ContentSource::Context),
+            Some(&ContentSource::Scratch),
+            Some(&ContentSource::Context),
+            None,
+            None
+        ]
     );
     assert_eq!(
         steps[7].mount_sources(),
@@ -169,11 +187,10 @@ fn from_of_copy_and_mounts() {
 
 #[test]
 fn faults_in_from_are_found_all_at_once() {
-    let text = "ARG X=a\nFROM a AS one\nFROM b AS two\nCOPY --from=$X /a /b\nCOPY --from=7 /a /b\n\
+    let text = "FROM a AS one\nFROM b AS two\nCOPY --from=7 /a /b\n\
         COPY --from=two /a /b\nCOPY --from=1 /a /b\nCOPY --from=three /a /b\nCOPY --from=2 /a /b\n\
         COPY --from=Bad//Name /a /b\nRUN --mount=from=three,target=/x true\nFROM c AS three\n";
     let expected = [
-        ("variable-in-from", "$X"),
         ("unknown-stage", "7"),
         ("circular-dependency", "two"),
         ("circular-dependency", "1"),
@@ -193,7 +210,10 @@ fn the_messages_of_from_say_what_docker_says() {
     let own = first("FROM a\nCOPY --from=0 /a /b\n");
     assert_eq!(own.message, "circular dependency detected on stage: `stage-0`");
     let index = first("FROM a\nFROM b\nFROM c\nCOPY --from=9 /a /b\n");
-    assert_eq!((index.message.as_str(), index.help.as_deref()), ("invalid stage index 9", Some("the earlier stages are 0 to 1")));
+    assert_eq!(
+        (index.message.as_str(), index.help.as_deref()),
+        ("invalid stage index 9", Some("the earlier stages are 0 to 1"))
+    );
 }
 
 #[test]
@@ -202,7 +222,9 @@ fn only_what_the_target_needs_is_needed() {
         FROM scratch AS last\nRUN --mount=from=app,target=/app true\n";
     assert_eq!(needed(&graph(text)), [0, 2, 3, 4]);
     let target = |name: &str| graph_with(text, &GraphOptions { target: Some(name.to_owned()), ..options() });
-    for (name, stages) in [("base", vec![0]), ("APP", vec![0, 2, 3]), ("1", vec![0, 1]), ("4", vec![0, 2, 3, 4])] {
+    for (name, stages) in
+        [("base", vec![0]), ("APP", vec![0, 2, 3]), ("1", vec![0, 1]), ("4", vec![0, 2, 3, 4])]
+    {
         let graph = target(name).unwrap();
         assert_eq!(needed(&graph), stages, "{name}");
     }
@@ -225,15 +247,19 @@ fn named_contexts_stand_before_stages_and_images() {
         ..options()
     };
     let named = |name: &str| Base::NamedContext(name.to_owned());
-    let of_image = |text: &str, context: &str| graph_with(text, &contexts(&[context])).unwrap().stage(id(0)).base().clone();
+    let of_image = |text: &str, context: &str| {
+        graph_with(text, &contexts(&[context])).unwrap().stage(id(0)).base().clone()
+    };
     for (from, context) in [
         ("debian", "debian"),
         ("debian", "debian:latest"),
         ("debian:latest", "debian"),
         ("docker.io/library/debian:12", "debian:12"),
         ("debian:12", "docker.io/debian:12"),
-        ("debian@sha256:0000000000000000000000000000000000000000000000000000000000000000",
-         "debian@sha256:0000000000000000000000000000000000000000000000000000000000000000"),
+        (
+            "debian@sha256:0000000000000000000000000000000000000000000000000000000000000000",
+            "debian@sha256:0000000000000000000000000000000000000000000000000000000000000000",
+        ),
     ] {
         assert_eq!(of_image(&format!("FROM {from}\n"), context), named(context), "{from} {context}");
     }
@@ -357,7 +383,8 @@ fn build_arguments_that_nothing_declares_are_told() {
 fn source_date_epoch_may_stand_in_the_file() {
     assert_eq!(graph("ARG SOURCE_DATE_EPOCH=7\nFROM a\n").source_date_epoch(), Some("7"));
     assert_eq!(graph("ARG SOURCE_DATE_EPOCH\nFROM a\n").source_date_epoch(), None);
-    let given = graph_with("ARG SOURCE_DATE_EPOCH=7\nFROM a\n", &with_args(&[("SOURCE_DATE_EPOCH", "9")])).unwrap();
+    let given =
+        graph_with("ARG SOURCE_DATE_EPOCH=7\nFROM a\n", &with_args(&[("SOURCE_DATE_EPOCH", "9")])).unwrap();
     assert_eq!(given.source_date_epoch(), Some("9"));
 }
 
@@ -376,7 +403,11 @@ fn target_stage_is_the_target_or_the_last_name() {
 fn every_stage_depends_on_earlier_ones_only() {
     use proptest::prelude::*;
     let word = prop::sample::select(vec!["a", "b", "c", "0", "1", "2", "3", "img"]);
-    let stage = (word.clone(), prop::option::of(prop::sample::select(vec!["a", "b", "c"])), prop::collection::vec(word, 0..3));
+    let stage = (
+        word.clone(),
+        prop::option::of(prop::sample::select(vec!["a", "b", "c"])),
+        prop::collection::vec(word, 0..3),
+    );
     let file = prop::collection::vec(stage, 1..6);
     proptest!(|(stages in file)| {
         let mut text = String::new();
