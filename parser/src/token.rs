@@ -193,10 +193,10 @@ fn csv_field(text: &str) -> Result<(&str, Vec<&str>), &'static str> {
     loop {
         let piece: IResult<&str, &str> = terminated(take_till(|c| c == '"'), char('"')).parse(rest);
         let (after, piece) = piece.map_err(|_| "a quoted field that is never closed")?;
-        if after.starts_with('"') {
+        if let Some(more) = after.strip_prefix('"') {
             // the doubled quote: its first half belongs to the piece
             pieces.push(&rest[..piece.len() + 1]);
-            rest = &after[1..];
+            rest = more;
         } else {
             pieces.push(piece);
             return Ok((after, pieces));
