@@ -1,13 +1,21 @@
 //! One build from start to end.
 
-use std::time::Duration;
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
 
-use store::{Image, Store};
+use oci::Platform;
+use store::{BuildInfo, BuildLog, Image, Lease, Store};
 
-use crate::base::BaseImages;
-use crate::error::BuildError;
-use crate::event::{BuildWarning, Observer};
-use crate::request::BuildRequest;
+use crate::base::{BaseImage, BaseImages};
+use crate::cancel::CancelToken;
+use crate::error::{BuildError, NamedContextError, StoreFailure};
+use crate::event::{BuildEvent, BuildWarning, Observer};
+use crate::export::export;
+use crate::graph::{Base, BuildGraph, ContentSource, GraphOptions, ImageSource};
+use crate::progress::Progress;
+use crate::request::{BuildRequest, NamedContext};
+use crate::root::Roots;
+use crate::schedule::Executor;
 
 /// What a build works with.
 #[derive(Clone, Copy)]
@@ -50,6 +58,223 @@ pub fn build(
     services: &Services<'_>,
     observer: &dyn Observer,
 ) -> Result<BuildOutcome, BuildError> {
-    let _ = (request, services, observer);
-    todo!()
+    let started = Instant::now();
+    let info = BuildInfo {
+        dockerfile: request.dockerfile.name().to_owned(),
+        target: request.target.clone(),
+        started: jiff::Timestamp::now().to_string(),
+    };
+    let log = services.store.build_log(&info).map_err(BuildError::Log)?;
+    let progress = Progress::new(observer);
+    let build = log.id().to_owned();
+    progress.emit(&BuildEvent::BuildStarted {
+        build: build.clone(),
+        dockerfile: request.dockerfile.name().to_owned(),
+    });
+    let result = run(request, services, &progress, &log);
+    let error = result.as_ref().err().map(ToString::to_string);
+    if let Err(failure) = log.finish(&jiff::Timestamp::now().to_string(), error.as_deref()) {
+        // The first error counts; without one the image is there and only its log lacks an end.
+        progress.note(format!("the log of this build is incomplete: {failure}"));
+    }
+    let Finished { image, steps, cached } = result?;
+    let duration = started.elapsed();
+    progress.emit(&BuildEvent::BuildFinished { image: image.id, duration });
+    Ok(BuildOutcome { build, image, warnings: progress.warnings(), steps, cached, duration })
+}
+
+struct Finished {
+    image: Image,
+    steps: usize,
+    cached: usize,
+}
+
+fn run(
+    request: &BuildRequest,
+    services: &Services<'_>,
+    progress: &Progress<'_>,
+    log: &BuildLog,
+) -> Result<Finished, BuildError> {
+    let graph = load_definition(request, progress)?;
+    let mut lease = services.store.lease().map_err(lease_failed)?;
+    let mut roots = Roots::new(request, services, progress);
+    let graph = resolve_images(graph, request, services, &mut roots, &mut lease)?;
+    for warning in graph.warnings() {
+        progress.warn(warning.clone());
+    }
+    let epoch = epoch(&graph)?;
+    let stop = CancelToken::new().map_err(|source| BuildError::Descriptors { source })?;
+    let executor =
+        Executor::new(request, services, &graph, progress, &roots, log, lease, stop, epoch);
+    let target = executor.run();
+    roots.save_indexes();
+    let target = target?;
+    let image = export(request, services.store, progress, &target)?;
+    let (steps, cached) = executor.counts();
+    Ok(Finished { image, steps, cached })
+}
+
+fn lease_failed(source: store::LeaseError) -> BuildError {
+    BuildError::Export { op: "hold layers".to_owned(), source: StoreFailure::Lease(source) }
+}
+
+/// Parses the Dockerfile and resolves the names in it.
+fn load_definition(request: &BuildRequest, progress: &Progress<'_>) -> Result<BuildGraph, BuildError> {
+    let label = format!("[internal] load build definition from {}", request.dockerfile.name());
+    let vertex = progress.start(label, Vec::new(), None);
+    vertex.status(format!("transferring dockerfile: {}B", request.dockerfile.text().len()));
+    let graph = parser::parse(&request.dockerfile).and_then(|parsed| {
+        for warning in &parsed.warnings {
+            progress.warn(BuildWarning::from(warning));
+        }
+        let options = GraphOptions {
+            target: request.target.clone(),
+            build_args: request.build_args.clone(),
+            platform: request.platform.clone(),
+            build_platform: Platform::host(),
+            named_contexts: request.named_contexts.keys().cloned().collect(),
+            network: request.network,
+        };
+        BuildGraph::new(&parsed.dockerfile, &options)
+    });
+    match graph {
+        Ok(graph) => {
+            vertex.done();
+            Ok(graph)
+        }
+        Err(errors) => {
+            vertex.failed(errors.to_string());
+            Err(BuildError::Dockerfile(errors))
+        }
+    }
+}
+
+/// Gets every image that the graph names and puts their triggers into it, until no stage is left that needs one.
+/// A name is resolved once for the whole build.
+fn resolve_images(
+    mut graph: BuildGraph,
+    request: &BuildRequest,
+    services: &Services<'_>,
+    roots: &mut Roots<'_>,
+    lease: &mut Lease,
+) -> Result<BuildGraph, BuildError> {
+    let mut seen = BTreeSet::new();
+    loop {
+        let needed = graph.needed();
+        let Some(id) = needed.into_iter().find(|id| !seen.contains(id)) else { break };
+        seen.insert(id);
+        let base = graph.stage(id).base().clone();
+        let image = match &base {
+            Base::Image(source) => {
+                get_image(source, services, roots, lease)?;
+                Some(roots.image(source))
+            }
+            Base::NamedContext(name) => {
+                get_named(name, request, services, roots, lease)?;
+                roots.named_image(name)
+            }
+            Base::Scratch | Base::Stage(_) => None,
+        };
+        let triggers = image.map(|image| image.image.config.value().config.on_build.clone()).unwrap_or_default();
+        if !triggers.is_empty() {
+            graph.add_triggers(id, &triggers).map_err(BuildError::Dockerfile)?;
+        }
+        let sources: Vec<ContentSource> =
+            graph.stage(id).steps().iter().flat_map(|step| step.sources().cloned()).collect();
+        for source in sources {
+            match &source {
+                ContentSource::Image(source) => get_image(source, services, roots, lease)?,
+                ContentSource::NamedContext(name) => get_named(name, request, services, roots, lease)?,
+                _ => {}
+            }
+        }
+    }
+    Ok(graph)
+}
+
+fn get_image(
+    source: &ImageSource,
+    services: &Services<'_>,
+    roots: &mut Roots<'_>,
+    lease: &mut Lease,
+) -> Result<(), BuildError> {
+    if roots.has_image(source) {
+        return Ok(());
+    }
+    let image = services.base_images.resolve(&source.reference, &source.platform).map_err(|error| {
+        BuildError::BaseImage {
+            reference: source.reference.clone(),
+            span: source.span,
+            hint: source.hint.clone(),
+            source: error,
+        }
+    })?;
+    lease.hold(&image.image.layers).map_err(lease_failed)?;
+    roots.add_image(source, image);
+    Ok(())
+}
+
+fn get_named(
+    name: &str,
+    request: &BuildRequest,
+    services: &Services<'_>,
+    roots: &mut Roots<'_>,
+    lease: &mut Lease,
+) -> Result<(), BuildError> {
+    if roots.named_image(name).is_some() {
+        return Ok(());
+    }
+    let fail = |source| BuildError::NamedContext { name: name.to_owned(), source };
+    let image = match request.named_contexts.get(name) {
+        Some(NamedContext::Image(reference)) => services
+            .base_images
+            .resolve(reference, &request.platform)
+            .map_err(NamedContextError::Image)
+            .map_err(fail)?,
+        Some(NamedContext::OciLayout { path, reference }) => {
+            layout_image(services.store, path, reference.as_deref()).map_err(fail)?
+        }
+        Some(NamedContext::Stage(_)) => {
+            return Err(fail(NamedContextError::Unsupported { what: "`target:` as a build context" }));
+        }
+        Some(NamedContext::Folder(_)) | None => return Ok(()),
+    };
+    lease.hold(&image.image.layers).map_err(lease_failed)?;
+    roots.add_named_image(name, image);
+    Ok(())
+}
+
+/// The image of an OCI layout that a tag, a digest or nothing (there is only one) names.
+fn layout_image(
+    store: &Store,
+    path: &std::path::Path,
+    reference: Option<&str>,
+) -> Result<BaseImage, NamedContextError> {
+    let loaded = store::archive::load(store, store::archive::Source::Path(path))?;
+    let count = loaded.len();
+    let mut fitting = loaded.into_iter().filter(|loaded| {
+        reference.is_none_or(|wanted| {
+            loaded.image.id.to_string() == wanted
+                || loaded.references.iter().any(|name| name.tag() == Some(wanted) || name.familiar() == wanted)
+        })
+    });
+    match (fitting.next(), fitting.next(), reference) {
+        (Some(loaded), None, _) => {
+            let digest = loaded.image.id.digest();
+            Ok(BaseImage { image: loaded.image, digest })
+        }
+        (None, _, Some(reference)) => Err(NamedContextError::NoSuchImage {
+            path: path.to_path_buf(),
+            reference: reference.to_owned(),
+        }),
+        _ => Err(NamedContextError::NotOne { path: path.to_path_buf(), count }),
+    }
+}
+
+fn epoch(graph: &BuildGraph) -> Result<Option<i64>, BuildError> {
+    let Some(text) = graph.source_date_epoch() else { return Ok(None) };
+    match text.parse() {
+        Ok(seconds) => Ok(Some(seconds)),
+        Err(_) => Err(BuildError::Epoch { text: text.to_owned() }),
+    }
 }

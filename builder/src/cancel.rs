@@ -47,3 +47,21 @@ impl AsFd for CancelToken {
         self.0.event.as_fd()
     }
 }
+
+/// Waits until one of two tokens is cancelled; says whether it was `first`.
+pub(crate) fn wait_for_either(first: &CancelToken, second: &CancelToken) -> bool {
+    use rustix::event::{PollFd, PollFlags, poll};
+    loop {
+        if first.is_cancelled() {
+            return true;
+        }
+        if second.is_cancelled() {
+            return false;
+        }
+        let mut fds = [PollFd::new(first, PollFlags::IN), PollFd::new(second, PollFlags::IN)];
+        match poll(&mut fds, None) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(_) => std::thread::sleep(std::time::Duration::from_millis(10)),
+        }
+    }
+}

@@ -64,6 +64,18 @@ pub enum BuildError {
         /// Why not.
         source: StoreFailure,
     },
+    /// `SOURCE_DATE_EPOCH` is no number of seconds.
+    #[error("`SOURCE_DATE_EPOCH` is `{text}`, which is no number of seconds since 1970")]
+    Epoch {
+        /// Its value.
+        text: String,
+    },
+    /// No descriptor or thread is left.
+    #[error("cannot start the build")]
+    Descriptors {
+        /// The kernel's answer.
+        source: io::Error,
+    },
     /// The build's folder of logs can't be written.
     #[error("cannot keep the logs of this build")]
     Log(#[source] store::BuildLogError),
@@ -323,20 +335,6 @@ pub enum StepError {
         what: String,
         /// Where it stands.
         span: Option<Span>,
-    },
-    /// `SOURCE_DATE_EPOCH` is no number of seconds.
-    #[error("`SOURCE_DATE_EPOCH` is `{text}`, which is no number of seconds since 1970")]
-    Epoch {
-        /// Its value.
-        text: String,
-    },
-    /// A named context that is an image can't be had.
-    #[error("cannot use the build context `{name}`")]
-    NamedContext {
-        /// Its name.
-        name: String,
-        /// Why not.
-        source: NamedContextError,
     },
     /// The store can't be read or written.
     #[error("cannot {op}")]

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, OnceLock};
 
 use rayon::prelude::*;
-use store::stat_index::{Cursor, NewStatIndex, StatIndex};
+use store::stat_index::{NewStatIndex, StatIndex};
 use sys::file::{FileType, Metadata};
 use sys::xattr::Xattr;
 
@@ -218,51 +218,35 @@ impl SourceTree {
             .try_for_each(|child| self.load(&path.join(&child.name), child))
     }
 
-    /// Makes sure that the digests of all files of `found` are known. Those whose `stat` is as it was when they were
-    /// last read aren't read again; the others are, on all cores.
-    pub(crate) fn digest(&self, found: &Found<'_>) -> Result<(), SourceError> {
+    /// Lists everything below an entry beforehand, on all cores.
+    pub(crate) fn preload(&self, found: &Found<'_>) -> Result<(), SourceError> {
+        self.load(&found.path, found.entry)
+    }
+
+    /// Makes sure that the digests of `files` are known: paths with their entries, depth first in the order of names.
+    /// Those whose `stat` is as it was when they were last read aren't read again; the others are, on all cores.
+    pub(crate) fn digest(&self, files: &[(PathBuf, &Entry)]) -> Result<(), SourceError> {
         let _one_at_a_time = self.digesting.lock().expect("no thread panics while it digests");
-        self.load(&found.path, found.entry)?;
+        let mut known = self.reader.stat_index().map(StatIndex::cursor);
         let mut unknown = Vec::new();
-        match self.reader.stat_index() {
-            Some(index) => self.look_up(&found.path, found.entry, &mut Some(index.cursor()), &mut unknown)?,
-            None => self.look_up(&found.path, found.entry, &mut None, &mut unknown)?,
+        for (path, entry) in files {
+            let Content::File(digest) = &entry.content else { continue };
+            if digest.get().is_some() {
+                continue;
+            }
+            let bytes = path.as_os_str().as_bytes();
+            match known.as_mut().and_then(|cursor| cursor.find(bytes, &entry.metadata)) {
+                Some(found) => {
+                    let _ = digest.set(found);
+                }
+                None => unknown.push((path, digest)),
+            }
         }
         self.read_count.fetch_add(unknown.len(), Ordering::Relaxed);
         unknown.par_iter().try_for_each(|(path, digest)| {
             let _ = digest.set(self.read_digest(path)?);
             Ok(())
         })
-    }
-
-    /// Takes known digests over, depth first in the order of names, and collects the files that have none.
-    fn look_up<'a>(
-        &self,
-        path: &Path,
-        entry: &'a Entry,
-        known: &mut Option<Cursor<'_>>,
-        unknown: &mut Vec<(PathBuf, &'a OnceLock<[u8; 32]>)>,
-    ) -> Result<(), SourceError> {
-        match &entry.content {
-            Content::Dir(_) => {
-                for child in self.children(path, entry)? {
-                    if matches!(child.content, Content::Dir(_) | Content::File(_)) {
-                        self.look_up(&path.join(&child.name), child, known, unknown)?;
-                    }
-                }
-            }
-            Content::File(digest) if digest.get().is_none() => {
-                let bytes = path.as_os_str().as_bytes();
-                match known.as_mut().and_then(|cursor| cursor.find(bytes, &entry.metadata)) {
-                    Some(found) => {
-                        let _ = digest.set(found);
-                    }
-                    None => unknown.push((path.to_path_buf(), digest)),
-                }
-            }
-            _ => {}
-        }
-        Ok(())
     }
 
     /// How many files had to be read for their digests.
