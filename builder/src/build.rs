@@ -26,6 +26,8 @@ pub struct Services<'a> {
     pub sandbox: &'a (dyn Fn() -> Result<sandbox::Sandbox, sandbox::OpenError> + Sync),
     /// How FROM gets an image.
     pub base_images: &'a dyn BaseImages,
+    /// Called with the step's text when COPY or ADD was keyed and before it copies: tests change files there.
+    pub between_key_and_copy: Option<&'a (dyn Fn(&str) + Sync)>,
 }
 
 /// What a build made.
@@ -104,8 +106,7 @@ fn run(
     }
     let epoch = epoch(&graph)?;
     let stop = CancelToken::new().map_err(|source| BuildError::Descriptors { source })?;
-    let executor =
-        Executor::new(request, services, &graph, progress, &roots, log, lease, stop, epoch);
+    let executor = Executor::new(request, services, &graph, progress, &roots, log, lease, stop, epoch);
     let target = executor.run();
     roots.save_indexes();
     let target = target?;
@@ -125,7 +126,11 @@ fn load_definition(request: &BuildRequest, progress: &Progress<'_>) -> Result<Bu
     vertex.status(format!("transferring dockerfile: {}B", request.dockerfile.text().len()));
     let graph = parser::parse(&request.dockerfile).and_then(|parsed| {
         for warning in &parsed.warnings {
-            progress.warn(BuildWarning::from(warning));
+            progress.warn(BuildWarning {
+                code: warning.rule.name(),
+                message: warning.message.clone(),
+                span: Some(warning.span),
+            });
         }
         let options = GraphOptions {
             target: request.target.clone(),
@@ -175,7 +180,8 @@ fn resolve_images(
             }
             Base::Scratch | Base::Stage(_) => None,
         };
-        let triggers = image.map(|image| image.image.config.value().config.on_build.clone()).unwrap_or_default();
+        let triggers =
+            image.map(|image| image.image.config.value().config.on_build.clone()).unwrap_or_default();
         if !triggers.is_empty() {
             graph.add_triggers(id, &triggers).map_err(BuildError::Dockerfile)?;
         }
@@ -255,7 +261,10 @@ fn layout_image(
     let mut fitting = loaded.into_iter().filter(|loaded| {
         reference.is_none_or(|wanted| {
             loaded.image.id.to_string() == wanted
-                || loaded.references.iter().any(|name| name.tag() == Some(wanted) || name.familiar() == wanted)
+                || loaded
+                    .references
+                    .iter()
+                    .any(|name| name.tag() == Some(wanted) || name.familiar() == wanted)
         })
     });
     match (fitting.next(), fitting.next(), reference) {
@@ -263,10 +272,9 @@ fn layout_image(
             let digest = loaded.image.id.digest();
             Ok(BaseImage { image: loaded.image, digest })
         }
-        (None, _, Some(reference)) => Err(NamedContextError::NoSuchImage {
-            path: path.to_path_buf(),
-            reference: reference.to_owned(),
-        }),
+        (None, _, Some(reference)) => {
+            Err(NamedContextError::NoSuchImage { path: path.to_path_buf(), reference: reference.to_owned() })
+        }
         _ => Err(NamedContextError::NotOne { path: path.to_path_buf(), count }),
     }
 }

@@ -10,6 +10,7 @@ use store::{
 use crate::cache_key::LayerContent;
 use crate::cause::{self, Cause};
 use crate::error::{StepError, StoreFailure};
+use crate::graph::ContentSource;
 use crate::input::StepInputs;
 use crate::progress::Running;
 use crate::request::CachePolicy;
@@ -71,7 +72,8 @@ impl StepSite<'_, '_> {
                     return Err(StepError::Unstable { path });
                 }
                 Err(Interruption::Changed(path)) => {
-                    self.running.status(format!("{} changed while it was copied: keyed again", path.display()));
+                    self.running
+                        .status(format!("{} changed while it was copied: keyed again", path.display()));
                 }
             }
         }
@@ -182,11 +184,9 @@ impl StepSite<'_, '_> {
             let Ok(layer) = self.executor.services.store.layer(record.layer) else { continue };
             let fresh = match fresh {
                 Some(fresh) => fresh,
-                None => {
-                    *fresh.insert(self.store_call("compare the layer with the earlier one", |_| {
-                        Ok(store::layer::content_id(draft.tree_fd(), window)?)
-                    })?)
-                }
+                None => *fresh.insert(self.store_call("compare the layer with the earlier one", |_| {
+                    Ok(store::layer::content_id(draft.tree_fd(), window)?)
+                })?),
             };
             if self.content_id(&layer, record.window)? == fresh {
                 return Ok(Some(record.clone()));
@@ -223,8 +223,7 @@ impl StepSite<'_, '_> {
         let earlier = self.store_call("look a step up", |store| Ok(store.earlier_results(&place)?))?;
         let store = self.executor.services.store;
         if use_cache {
-            let explanation =
-                cause::explain(inputs, &earlier, &mut |id| store.input_node(id).ok().flatten());
+            let explanation = cause::explain(inputs, &earlier, &mut |id| store.input_node(id).ok().flatten());
             if explanation.causes.first() != Some(&Cause::NeverBuilt) {
                 self.running.missed(explanation.to_string());
             }
@@ -321,6 +320,19 @@ impl StepSite<'_, '_> {
         }
     }
 
+    /// How messages name a source.
+    pub(crate) fn root_name(&self, from: &ContentSource) -> String {
+        match from {
+            ContentSource::Context => "the build context".to_owned(),
+            ContentSource::Scratch => "`scratch`, which is empty".to_owned(),
+            ContentSource::Stage(id) => {
+                format!("the stage `{}`", self.executor.graph.stage(*id).shown_name())
+            }
+            ContentSource::NamedContext(name) => format!("the build context `{name}`"),
+            ContentSource::Image(image) => format!("the image `{}`", image.reference.familiar()),
+        }
+    }
+
     fn now(&self) -> String {
         let now = jiff::Timestamp::now();
         match self.executor.epoch.and_then(|epoch| jiff::Timestamp::from_second(epoch).ok()) {
@@ -380,6 +392,10 @@ mod tests {
         let hash = secret_hash(b"hunter2", None);
         assert_eq!(secret_hash(b"hunter2", Some(&hash)), hash);
         assert_ne!(secret_hash(b"hunter3", Some(&hash)), hash);
-        assert_ne!(secret_hash(b"hunter2", None), hash, "two records don't tell that they saw the same secret");
+        assert_ne!(
+            secret_hash(b"hunter2", None),
+            hash,
+            "two records don't tell that they saw the same secret"
+        );
     }
 }

@@ -72,10 +72,6 @@ impl<'a> Running<'a> {
         self.id
     }
 
-    pub(crate) fn progress(&self) -> &'a Progress<'a> {
-        self.progress
-    }
-
     pub(crate) fn duration(&self) -> Duration {
         self.started.elapsed()
     }

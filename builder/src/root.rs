@@ -41,7 +41,11 @@ pub(crate) enum SourceRoot {
 }
 
 impl<'a> Roots<'a> {
-    pub(crate) fn new(request: &'a BuildRequest, services: &'a Services<'a>, progress: &'a Progress<'a>) -> Self {
+    pub(crate) fn new(
+        request: &'a BuildRequest,
+        services: &'a Services<'a>,
+        progress: &'a Progress<'a>,
+    ) -> Self {
         Self {
             request,
             services,
@@ -66,7 +70,9 @@ impl<'a> Roots<'a> {
 
     /// An image that was added: all that the graph names were.
     pub(crate) fn image(&self, source: &ImageSource) -> &Arc<BaseImage> {
-        self.images.get(&image_key(source)).expect("every image of the graph was resolved before anything ran")
+        self.images
+            .get(&image_key(source))
+            .expect("every image of the graph was resolved before anything ran")
     }
 
     pub(crate) fn named_image(&self, name: &str) -> Option<&Arc<BaseImage>> {
@@ -74,7 +80,11 @@ impl<'a> Roots<'a> {
     }
 
     /// The root that `source` names; waits for a stage.
-    pub(crate) fn get(&self, source: &ContentSource, executor: &Executor<'_>) -> Result<SourceRoot, StepError> {
+    pub(crate) fn get(
+        &self,
+        source: &ContentSource,
+        executor: &Executor<'_>,
+    ) -> Result<SourceRoot, StepError> {
         Ok(match source {
             ContentSource::Scratch => SourceRoot::Empty,
             ContentSource::Stage(id) => SourceRoot::Stage(executor.wait_for_stage(*id)?),

@@ -208,10 +208,6 @@ impl<'a> Executor<'a> {
         self.lease.lock().expect("no thread panics while it holds the lease")
     }
 
-    pub(crate) fn diffs(&self) -> &DiffQueue {
-        &self.diffs
-    }
-
     /// How many steps that make layers there were, and how many of them were cached.
     pub(crate) fn counts(&self) -> (usize, usize) {
         (self.steps.load(Ordering::Relaxed), self.cached.load(Ordering::Relaxed))
@@ -270,7 +266,8 @@ impl<'a> Executor<'a> {
 
     fn start_stage(&self, stage: &BuildStage) -> Result<StageResult, Halt> {
         let state = |base: BaseState<'_>| StageState::new(self.graph, stage.id(), base);
-        let step_failed = |source| self.step_failed(stage.from(), stage.from_label().unwrap_or_default(), source);
+        let step_failed =
+            |source| self.step_failed(stage.from(), stage.from_label().unwrap_or_default(), source);
         let image = match stage.base() {
             Base::Scratch => {
                 return Ok(StageResult {
@@ -348,7 +345,7 @@ impl<'a> Executor<'a> {
             label,
             span: stage.from(),
             position: u32::MAX,
-            number: stage.step_number_of_from(),
+            number: String::new(),
             text: format!("FROM {name}"),
         };
         self.run_layer_step(&site, &mut result)?;
@@ -417,17 +414,13 @@ impl<'a> Executor<'a> {
         if self.exported.contains(&step.stage.id()) && !obtained.cached {
             self.diffs.push(obtained.layer);
         }
-        result.layers.push(StageLayer {
-            id: obtained.layer,
-            origin: LayerSource::Step { window: obtained.window },
-        });
+        result
+            .layers
+            .push(StageLayer { id: obtained.layer, origin: LayerSource::Step { window: obtained.window } });
         result.state.apply(step.expanded, Some(&obtained.created));
         result.created = Some(obtained.created);
-        result.parent = Parent::Step {
-            key: obtained.step_key,
-            number: step.number.clone(),
-            text: step.text.clone(),
-        };
+        result.parent =
+            Parent::Step { key: obtained.step_key, number: step.number.clone(), text: step.text.clone() };
         result.vertex = Some(running.id());
         Ok(())
     }

@@ -11,6 +11,7 @@ use std::sync::Mutex;
 use parser::Span;
 use parser::ignore::{Decision, IgnoreFile};
 use rayon::prelude::*;
+use rustix::io::Errno;
 use store::LayerDraft;
 use store::merged::Merged;
 use store::tree_writer::{Attributes, DirAttributes, TreeWriter, WriteDir, WriteError};
@@ -85,7 +86,8 @@ impl<'t> CopyJob<'t> {
         let root: &'t OpenRoot = self.root;
         let mut matches = Vec::with_capacity(selected.len());
         for selected in selected {
-            let picture = SourcePicture::take(root.tree(), &selected.found, &self.exclude)?;
+            let picture =
+                SourcePicture::take(root.tree(), &selected.found, &self.exclude, root.keeps_owners())?;
             let name = match (self.copy.parents, selected.found.entry.is_dir()) {
                 (true, _) => Some(selected.kept_path().as_os_str().as_bytes().to_vec()),
                 (false, true) => None,
@@ -194,7 +196,12 @@ pub(crate) struct SourcePicture {
 
 impl SourcePicture {
     /// Walks `found`, reads what must be read, and describes all of it but what `exclude` leaves out and sockets.
-    pub(crate) fn take(tree: &SourceTree, found: &Found<'_>, exclude: &Exclude) -> Result<Self, SourceError> {
+    pub(crate) fn take(
+        tree: &SourceTree,
+        found: &Found<'_>,
+        exclude: &Exclude,
+        keeps_owners: bool,
+    ) -> Result<Self, SourceError> {
         if exclude.is_empty() {
             tree.preload(found)?;
         }
@@ -202,7 +209,8 @@ impl SourcePicture {
         collect_files(tree, &found.path, found.entry, exclude, Path::new(""), None, &mut files)?;
         tree.digest(&files)?;
         let mut links = Links::default();
-        let node = describe(tree, &found.path, found.entry, exclude, Path::new(""), None, &mut links)?;
+        let describe = Description { tree, exclude, keeps_owners };
+        let node = describe.node(&found.path, found.entry, Path::new(""), None, &mut links)?;
         // An empty source stands where only a socket was named.
         let node = node.unwrap_or_else(|| SourceNode::Directory {
             facts: SourceFacts::default(),
@@ -261,58 +269,70 @@ impl Links {
     }
 }
 
-fn describe(
-    tree: &SourceTree,
-    path: &Path,
-    entry: &Entry,
-    exclude: &Exclude,
-    below: &Path,
-    decision: Option<Decision>,
-    links: &mut Links,
-) -> Result<Option<SourceNode>, SourceError> {
-    let metadata = &entry.metadata;
-    let facts = |xattrs: &[Xattr]| SourceFacts {
-        mode: metadata.mode,
-        uid: metadata.owner.uid,
-        gid: metadata.owner.gid,
-        xattrs: xattrs.iter().map(|xattr| (xattr.name.to_bytes().to_vec(), xattr.value.clone())).collect(),
-    };
-    Ok(Some(match &entry.content {
-        Content::Dir(_) => {
-            let listing = tree.listing(path, entry)?;
-            let mut children = Vec::with_capacity(listing.entries.len());
-            for (child, decision, kept) in exclude.keep(&listing.entries, below, decision) {
-                let (path, below) = (path.join(&child.name), below.join(&child.name));
-                let Some(node) = describe(tree, &path, child, exclude, &below, decision, links)? else { continue };
-                let is_empty =
-                    matches!(&node, SourceNode::Directory { children, .. } if children.is_empty());
-                if kept == Kept::Whole || !is_empty {
-                    children.push((child.name.as_bytes().to_vec(), node));
+/// Describes a source for its key.
+struct Description<'d> {
+    tree: &'d SourceTree,
+    exclude: &'d Exclude,
+    keeps_owners: bool,
+}
+
+impl Description<'_> {
+    /// Nothing for a socket.
+    fn node(
+        &self,
+        path: &Path,
+        entry: &Entry,
+        below: &Path,
+        decision: Option<Decision>,
+        links: &mut Links,
+    ) -> Result<Option<SourceNode>, SourceError> {
+        let metadata = &entry.metadata;
+        Ok(Some(match &entry.content {
+            Content::Dir(_) => {
+                let listing = self.tree.listing(path, entry)?;
+                let mut children = Vec::with_capacity(listing.entries.len());
+                for (child, decision, kept) in self.exclude.keep(&listing.entries, below, decision) {
+                    let (path, below) = (path.join(&child.name), below.join(&child.name));
+                    let Some(node) = self.node(&path, child, &below, decision, links)? else { continue };
+                    let is_empty =
+                        matches!(&node, SourceNode::Directory { children, .. } if children.is_empty());
+                    if kept == Kept::Whole || !is_empty {
+                        children.push((child.name.as_bytes().to_vec(), node));
+                    }
                 }
+                let facts = self.facts(metadata, &listing.xattrs);
+                SourceNode::Directory { facts, children: children.into_iter().collect() }
             }
-            SourceNode::Directory { facts: facts(&listing.xattrs), children: children.into_iter().collect() }
-        }
-        Content::File(_) => SourceNode::File {
-            // Attributes are part of the digest: so the stat index knows of them, too.
-            facts: facts(&[]),
-            digest: entry.digest().expect("all files were digested"),
-            linked_to: links.note(metadata, below),
-        },
-        Content::Symlink(target) => {
-            SourceNode::Link { facts: facts(&[]), target: target.as_bytes().to_vec() }
-        }
-        Content::Special => {
-            let kind = match metadata.file_type {
-                FileType::Fifo => 0o010_000,
-                FileType::CharDevice => 0o020_000,
-                FileType::BlockDevice => 0o060_000,
-                // A socket means nothing without its listener (D-118).
-                _ => return Ok(None),
-            };
-            let (major, minor) = metadata.device;
-            SourceNode::Special { facts: facts(&[]), kind, device: rustix::fs::makedev(major, minor) }
-        }
-    }))
+            Content::File(_) => SourceNode::File {
+                // Attributes are part of the digest: so the stat index knows of them, too.
+                facts: self.facts(metadata, &[]),
+                digest: entry.digest().expect("all files were digested"),
+                linked_to: links.note(metadata, below),
+            },
+            Content::Symlink(target) => {
+                SourceNode::Link { facts: self.facts(metadata, &[]), target: target.as_bytes().to_vec() }
+            }
+            Content::Special => {
+                let kind = match metadata.file_type {
+                    FileType::Fifo => 0o010_000,
+                    FileType::CharDevice => 0o020_000,
+                    FileType::BlockDevice => 0o060_000,
+                    // A socket means nothing without its listener (D-118).
+                    _ => return Ok(None),
+                };
+                let (major, minor) = metadata.device;
+                let device = rustix::fs::makedev(major, minor);
+                SourceNode::Special { facts: self.facts(metadata, &[]), kind, device }
+            }
+        }))
+    }
+
+    fn facts(&self, metadata: &Metadata, xattrs: &[Xattr]) -> SourceFacts {
+        let owner = if self.keeps_owners { metadata.owner } else { Owner::ROOT };
+        let xattrs =
+            xattrs.iter().map(|xattr| (xattr.name.to_bytes().to_vec(), xattr.value.clone())).collect();
+        SourceFacts { mode: metadata.mode, uid: owner.uid, gid: owner.gid, xattrs }
+    }
 }
 
 /// Writes entries of one source tree.
@@ -379,7 +399,8 @@ impl<'c> Copier<'c> {
 
     fn attributes(&self, metadata: &Metadata, xattrs: Vec<Xattr>) -> Attributes {
         let owner = self.owner.unwrap_or(if self.keeps_owners { metadata.owner } else { Owner::ROOT });
-        let mode = self.chmod.map_or(metadata.mode, |chmod| chmod::apply(chmod, metadata.mode, metadata.is_dir()));
+        let mode =
+            self.chmod.map_or(metadata.mode, |chmod| chmod::apply(chmod, metadata.mode, metadata.is_dir()));
         Attributes { mode, owner, mtime: self.clamped(metadata.mtime), xattrs }
     }
 
@@ -463,7 +484,7 @@ impl<'c> Copier<'c> {
     }
 
     /// Writes one entry under `name` in `to`; a directory with all it holds.
-    fn entry(
+    pub(crate) fn entry(
         &self,
         to: &WriteDir<'c>,
         name: &OsStr,
@@ -508,11 +529,9 @@ impl<'c> Copier<'c> {
         let (mut file, xattrs) = self.open(found)?;
         let attributes = self.attributes(&found.entry.metadata, xattrs);
         let written = to.write_file(name, &mut file, &attributes).map_err(|error| match error {
-            WriteError::Source { source, .. } => self.read_failed(SourceError::Io {
-                op: "read",
-                path: found.path.clone(),
-                source,
-            }),
+            WriteError::Source { source, .. } => {
+                self.read_failed(SourceError::Io { op: "read", path: found.path.clone(), source })
+            }
             error => self.conflict(error, "the file", &found.path),
         })?;
         self.verify(found, file_digest(written.blake3, &attributes.xattrs))
@@ -520,9 +539,8 @@ impl<'c> Copier<'c> {
 
     /// Opens a file of the source, with the attributes that a copy keeps.
     pub(crate) fn open(&self, found: &Found<'_>) -> Result<(File, Vec<Xattr>), Interruption> {
-        let failed = |op| {
-            move |source| self.read_failed(SourceError::Io { op, path: found.path.clone(), source })
-        };
+        let failed =
+            |op| move |source| self.read_failed(SourceError::Io { op, path: found.path.clone(), source });
         let file = self.tree.reader().open(&found.path).map_err(failed("open"))?;
         let xattrs =
             self.tree.reader().xattrs(&file, &found.path).map_err(failed("read the attributes of"))?;
@@ -567,15 +585,9 @@ impl<'c> Copier<'c> {
     /// An error of reading: a file that was there when it was keyed and is gone has changed.
     pub(crate) fn read_failed(&self, error: SourceError) -> Interruption {
         if let (true, SourceError::Io { path, source, .. }) = (self.changes, &error) {
-            use io::ErrorKind;
-            let gone = matches!(
-                source.kind(),
-                ErrorKind::NotFound
-                    | ErrorKind::NotADirectory
-                    | ErrorKind::InvalidInput
-                    | ErrorKind::FilesystemLoop
-            );
-            if gone {
+            // Gone, or another kind of thing now.
+            let gone = [Errno::NOENT, Errno::NOTDIR, Errno::INVAL, Errno::LOOP, Errno::STALE];
+            if gone.iter().any(|errno| source.raw_os_error() == Some(errno.raw_os_error())) {
                 return Interruption::Changed(path.clone());
             }
         }
@@ -626,8 +638,9 @@ fn explain(
 pub(crate) fn absence(root: &OpenRoot, path: &Path) -> Absence {
     match root {
         OpenRoot::Context { context, .. } => context.explain_absence(path),
-        OpenRoot::Layers { tree, .. } => nearest_path(tree, path)
-            .map_or(Absence::Unknown, |suggestion| Absence::Near { suggestion }),
+        OpenRoot::Layers { tree, .. } => {
+            nearest_path(tree, path).map_or(Absence::Unknown, |suggestion| Absence::Near { suggestion })
+        }
     }
 }
 

@@ -1,3 +1,15 @@
 //! The steps that make layers, an executor for each instruction.
 
-mod select;
+mod add;
+mod chmod;
+pub(crate) mod copy;
+pub(crate) mod files;
+mod output;
+mod run;
+pub(crate) mod select;
+mod users;
+mod workdir;
+
+pub(crate) use copy::copy;
+pub(crate) use run::run;
+pub(crate) use workdir::workdir;

@@ -1,8 +1,7 @@
 //! What the sources of COPY and ADD name: paths, patterns, `--parents`, `--exclude`. Nothing is read here but names.
 
 use std::ffi::OsString;
-use std::os::unix::ffi::OsStrExt;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 use parser::glob::{Globstar, Pattern, PatternError};
 use parser::ignore::{Decision, IgnoreFile};
@@ -60,6 +59,13 @@ impl Selected<'_> {
     /// The name under which a file lands in a directory.
     pub(crate) fn base_name(&self) -> OsString {
         self.name.file_name().map(OsString::from).unwrap_or_default()
+    }
+
+    /// With `--parents`: the path that is kept below the target.
+    pub(crate) fn kept_path(&self) -> PathBuf {
+        let mut path: PathBuf = self.parents.iter().filter_map(|parent| parent.path.file_name()).collect();
+        path.extend(self.name.file_name());
+        path
     }
 }
 
@@ -164,6 +170,10 @@ fn matches_below(
 pub(crate) struct Exclude(pub(crate) IgnoreFile);
 
 impl Exclude {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Whether a selected file itself is left out: its patterns see its name alone.
     pub(crate) fn excludes_source(&self, selected: &Selected<'_>) -> bool {
         let name = selected.base_name();
@@ -174,12 +184,12 @@ impl Exclude {
 
     /// Goes over the children of a directory that are not left out. `below` is the directory's path from the source,
     /// `decision` what was decided on it.
-    pub(crate) fn keep<'a>(
-        &'a self,
-        children: &'a [Entry],
-        below: &'a Path,
+    pub(crate) fn keep<'e, 'x>(
+        &'x self,
+        children: &'e [Entry],
+        below: &'x Path,
         decision: Option<Decision>,
-    ) -> impl Iterator<Item = (&'a Entry, Option<Decision>, Kept)> {
+    ) -> impl Iterator<Item = (&'e Entry, Option<Decision>, Kept)> + use<'e, 'x> {
         children.iter().filter_map(move |child| {
             if self.0.is_empty() {
                 return Some((child, None, Kept::Whole));
@@ -205,20 +215,6 @@ pub(crate) enum Kept {
     IfNotEmpty,
 }
 
-/// A path in the image, absolute and clean; whether it was written with a `/` at its end (or as `.` or `..`).
-pub(crate) fn target_path(written: &str, workdir: &str) -> (PathBuf, bool) {
-    let names_dir = written.ends_with('/')
-        || matches!(
-            Path::new(written).components().next_back(),
-            Some(Component::CurDir | Component::ParentDir)
-        )
-        || written.as_bytes().ends_with(b"/.");
-    let joined = if written.starts_with('/') { written.to_owned() } else { format!("{workdir}/{written}") };
-    let path = PathBuf::from(format!("/{}", clean(&joined).0));
-    let is_root = path.as_os_str().as_bytes() == b"/";
-    (path, names_dir || is_root)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -236,20 +232,5 @@ mod tests {
             assert_eq!((source.clean.as_str(), source.escapes), (clean, escapes), "{written}");
         }
         assert_eq!(SourcePath::new("a/./b/c").pivot, "a");
-    }
-
-    #[test]
-    fn targets_are_joined_to_the_workdir() {
-        for (written, workdir, path, dir) in [
-            ("x", "/w", "/w/x", false),
-            ("x/", "/w", "/w/x", true),
-            (".", "/w", "/w", true),
-            ("./", "/", "/", true),
-            ("/", "/w", "/", true),
-            ("../y", "/w/z", "/w/y", false),
-            ("/../y", "/w", "/y", false),
-        ] {
-            assert_eq!(target_path(written, workdir), (PathBuf::from(path), dir), "{written}");
-        }
     }
 }
