@@ -264,6 +264,23 @@ impl Store {
         })())
     }
 
+    /// The records of the steps that made `layer`, newest first: none for a layer that was loaded, several where
+    /// different steps had the same result.
+    ///
+    /// # Errors
+    ///
+    /// [`RecordError`] when the layer's folder can't be read.
+    pub fn layer_records(&self, layer: LayerId) -> Result<Vec<StepRecord>, RecordError> {
+        let dir = self.layout().layer(layer);
+        let mut documents: Vec<StepDocument> = names_in(&dir)?
+            .iter()
+            .filter(|name| name.starts_with("step-") && name.ends_with(".json"))
+            .filter_map(|name| read_json_lossy(&dir.join(name)))
+            .collect();
+        documents.sort_by_key(|document| std::cmp::Reverse(document.recorded_ns));
+        Ok(documents.into_iter().map(|document| document.record).collect())
+    }
+
     /// The node `id` of an input tree. Nothing when it is lost: a cause is then told with less detail.
     ///
     /// # Errors
@@ -404,6 +421,20 @@ fn insert_node_file(transaction: &Transaction<'_>, path: &Path) -> rusqlite::Res
 mod tests {
     use super::*;
     use crate::testing::{Place, inputs, key, layer, record};
+
+    #[test]
+    fn a_layer_knows_the_steps_that_made_it() {
+        let place = Place::new();
+        let store = place.open();
+        let layer = layer(&store, "a");
+        assert_eq!(store.layer_records(layer.id()).unwrap(), []);
+        for name in ["a", "b"] {
+            store.put_step(record(name, layer.id()), vec![inputs(name)]).unwrap();
+        }
+        let keys: Vec<_> =
+            store.layer_records(layer.id()).unwrap().into_iter().map(|record| record.step_key).collect();
+        assert_eq!(keys, [key("b"), key("a")]);
+    }
 
     #[test]
     fn a_record_is_found_by_step_key_content_key_and_shape() {

@@ -26,6 +26,8 @@ struct Row {
     index: usize,
     /// The tree's id in the store.
     layer: String,
+    /// The step key under which the cache knows it; empty for what was loaded.
+    record: String,
     diff_id: String,
     size_bytes: u64,
     files: u64,
@@ -44,10 +46,12 @@ fn execute(invocation: &Invocation<'_>) -> Result<u8, Failure> {
     for (index, (id, diff_id)) in image.layers.iter().zip(&config.rootfs.diff_ids).enumerate() {
         let layer = store.layer(*id).map_err(|error| Failure::error(1, &error))?;
         let size = store.layer_size(&layer).map_err(|error| Failure::error(1, &error))?;
+        let records = store.layer_records(*id).map_err(|error| Failure::error(1, &error))?;
         let entry = made.next();
         rows.push(Row {
             index: index + 1,
             layer: id.to_string(),
+            record: records.first().map(|record| record.step_key.to_string()).unwrap_or_default(),
             diff_id: diff_id.to_string(),
             size_bytes: size.size_bytes,
             files: size.entries,
@@ -63,7 +67,7 @@ fn execute(invocation: &Invocation<'_>) -> Result<u8, Failure> {
 }
 
 fn table(rows: &[Row], is_cut: bool) -> String {
-    let mut table = Table::new(&["LAYER", "ID", "SIZE", "FILES", "DIFF ID", "CREATED BY"]);
+    let mut table = Table::new(&["LAYER", "ID", "SIZE", "FILES", "DIFF ID", "CACHE RECORD", "CREATED BY"]);
     for row in rows {
         let created_by = row.created_by.replace(['\t', '\n'], " ");
         let (_, hex) = row.diff_id.split_once(':').unwrap_or(("", &row.diff_id));
@@ -74,6 +78,11 @@ fn table(rows: &[Row], is_cut: bool) -> String {
             human::size(row.size_bytes),
             row.files.to_string(),
             if is_cut { short(hex) } else { row.diff_id.clone() },
+            match row.record.as_str() {
+                "" => "-".to_owned(),
+                record if is_cut => short(record),
+                record => record.to_owned(),
+            },
             if is_cut { human::ellipsis(&created_by, 60) } else { created_by },
         ]);
     }
@@ -89,6 +98,7 @@ mod tests {
         let row = Row {
             index: 1,
             layer: "0123456789abcdef0123456789abcdef".into(),
+            record: String::new(),
             diff_id: format!("sha256:{}", "f".repeat(64)),
             size_bytes: 4_260_000,
             files: 402,
@@ -97,8 +107,8 @@ mod tests {
         };
         assert_eq!(
             table(&[row], true),
-            "LAYER     ID             SIZE      FILES     DIFF ID        CREATED BY\n\
-             1         0123456789ab   4.26MB    402       ffffffffffff   ADD rootfs.tar /\n"
+            "LAYER     ID             SIZE      FILES     DIFF ID        CACHE RECORD   CREATED BY\n\
+             1         0123456789ab   4.26MB    402       ffffffffffff   -              ADD rootfs.tar /\n"
         );
     }
 }

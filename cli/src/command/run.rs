@@ -69,7 +69,7 @@ fn execute(invocation: &Invocation<'_>) -> Result<u8, Failure> {
     let store = invocation.app.store(FAILED)?;
     let image = find(&store, &options.reference)?;
     if !is_quiet {
-        notes(&image, has_network);
+        notes(&image, &options, has_network);
     }
     let now = || Timestamp::now().to_string();
     // From here on signals are kept for the container.
@@ -190,13 +190,21 @@ fn find(store: &Store, reference: &str) -> Result<Image, Failure> {
 }
 
 /// What differs from docker in this run.
-fn notes(image: &Image, has_network: bool) {
+fn notes(image: &Image, options: &CreateOptions, has_network: bool) {
     if !has_network {
         output::note(
             "the container has the host's network, until calque has networks of its own (`--network host` says so, `--network none` is without)",
         );
     }
-    let volumes = &image.config.value().config.volumes;
+    let config = &image.config.value().config;
+    let ports = || config.exposed_ports.keys().filter(|port| is_privileged(port)).map(String::as_str);
+    if options.network == Network::Host && !options.host_userns && ports().next().is_some() {
+        output::note(&format!(
+            "the image exposes {}: listening below port 1024 of the host needs `--userns host`",
+            ports().collect::<Vec<_>>().join(", ")
+        ));
+    }
+    let volumes = &config.volumes;
     if !volumes.is_empty() {
         let paths: Vec<&str> = volumes.keys().map(String::as_str).collect();
         output::note(&format!(
@@ -204,6 +212,14 @@ fn notes(image: &Image, has_network: bool) {
             paths.join(", ")
         ));
     }
+}
+
+/// Whether `port`, as in `80/tcp` or `80-90/tcp`, is one that only root of the host may listen on.
+fn is_privileged(port: &str) -> bool {
+    port.split(['-', '/'])
+        .next()
+        .and_then(|number| number.parse::<u16>().ok())
+        .is_some_and(|port| port < 1024)
 }
 
 fn create_failure(error: &runner::CreateError) -> Failure {
@@ -275,4 +291,22 @@ fn forward_signals(mut signals: Signals, container: Arc<Foreground>) -> Result<(
         }
     };
     std::thread::Builder::new().name("signals".to_owned()).spawn(forward).map(drop).map_err(cannot_listen)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ports_below_1024_are_roots() {
+        for (port, privileged) in [
+            ("80/tcp", true),
+            ("1023/udp", true),
+            ("1024/tcp", false),
+            ("8000-8010/tcp", false),
+            ("x", false),
+        ] {
+            assert_eq!(is_privileged(port), privileged, "{port}");
+        }
+    }
 }
