@@ -69,7 +69,7 @@ fn root_a_file_edited_while_it_is_copied_never_gives_a_wrong_hit() {
     println!("soak: a file edited while it is copied, {tries} builds");
     let size = 300_000;
     for attempt in 0..tries {
-        let started = calque.start(build_arguments(&context, "app", &[]));
+        let mut started = calque.start(build_arguments(&context, "app", &[]));
         let mut round = 0_u64;
         let pid = started.pid();
         let is_running =

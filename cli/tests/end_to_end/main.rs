@@ -5,6 +5,7 @@
 
 mod bad_input;
 mod binary;
+mod builds;
 mod causes;
 mod crash;
 mod cut_off;
