@@ -9,7 +9,7 @@ mod content_id;
 mod decompress;
 mod diff;
 mod header;
-mod whiteout;
+pub(crate) mod whiteout;
 
 pub use apply::{ApplyError, ApplyFacts, ApplyLimits, apply_tar};
 pub use content_id::{ContentIdError, content_id};
