@@ -35,6 +35,11 @@ mod testing;
 pub mod tree_writer;
 mod usage;
 
+#[cfg(test)]
+mod merged_overlay_test;
+#[cfg(test)]
+mod random_tree;
+
 pub use build_log::{BuildInfo, BuildLog, BuildLogError};
 pub use cache_mount::{CacheMount, CacheMountError, CacheMountRecord, Sharing};
 pub use container::{
