@@ -3,7 +3,7 @@
 use std::ffi::{CStr, OsStr};
 use std::fmt::Write as _;
 use std::fs::{self, File};
-use std::io::Read;
+use std::io::{Read, Write as _};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::symlink;
@@ -69,14 +69,18 @@ fn change(root: &Path, seed: &mut Seed) -> std::io::Result<()> {
             file::create_dir_at(&dir, name, 0o755)?;
             crate::layer::whiteout::set_opaque(open(&full))?;
         }
-        4 | 5 => fs::write(&full, "x".repeat(seed.below(2000) as usize))?,
+        4 | 5 => {
+            // A new one: what is there may be a pipe.
+            let mut file = File::from(file::create_file_at(&dir, name, 0o644)?);
+            file.write_all("x".repeat(seed.below(2000) as usize).as_bytes())?;
+        }
         6 => file::create_node_at(&dir, name, FileType::CharDevice, 0, (0, 0))?,
         7 => symlink(any_wild_path(seed), &full)?,
         8 => file::create_node_at(&dir, name, FileType::Fifo, 0o600, (0, 0))?,
         9 => file::create_node_at(&dir, name, FileType::CharDevice, 0o640, (1, 3))?,
         10 => {
             let target = root.join(any_path(seed));
-            if target.is_file() && !target.is_symlink() {
+            if fs::symlink_metadata(&target)?.is_file() {
                 fs::hard_link(target, &full)?;
             }
         }
