@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{FlockOperation, Mode, OFlags};
 
 use crate::file::{OnPath, write_new_json};
 use crate::layers::LayerDocument;
@@ -88,6 +88,11 @@ impl LayerDraft {
         self.dir_fd.as_fd()
     }
 
+    /// The folder that becomes the layer's, for what is kept beside the tree.
+    pub(crate) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
     /// Makes it a layer: a rename. No overlay may be mounted on it any more.
     ///
     /// The layer is held for this process, so that nothing collects it before it is recorded.
@@ -105,6 +110,8 @@ impl LayerDraft {
         let to = store.layout().layer(self.id);
         fs::rename(&self.dir, &to).on("commit", &to)?;
         self.is_placed = true;
+        // The lock said that it was in flight. A child that is about to exec may still have a copy of the descriptor.
+        let _ = rustix::fs::flock(&self.dir_fd, FlockOperation::Unlock);
         Ok(Layer { id: self.id, dir: to, facts: document.facts })
     }
 

@@ -4,16 +4,17 @@
 //! is computed afterwards (diff ID, content IDs, size) is in `facts.json`, which may be lost: it is computed again.
 
 use std::fs::{self, File};
+use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 
-use oci::DiffId;
+use oci::{DiffId, HashingWriter};
 use rustix::fs::{FlockOperation, Mode, OFlags};
 use serde::{Deserialize, Serialize};
 
-use crate::file::{OnPath, json_bytes, names_in, read_json, read_json_lossy};
+use crate::file::{OnPath, if_found, json_bytes, names_in, read_json, read_json_lossy};
 use crate::layer::{self, ContentIdError, WriteTarError};
-use crate::{ContentId, FileError, LayerId, RunWindow, Store, lock, usage};
+use crate::{ContentId, FileError, LayerId, Lease, RunWindow, Store, lock, usage};
 
 /// What is known of a layer when it is committed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -61,13 +62,16 @@ pub(crate) struct LayerDocument {
 
 /// The content of `facts.json`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-struct LaterFacts {
+pub(crate) struct LaterFacts {
     #[serde(skip_serializing_if = "Option::is_none", default)]
-    diff_id: Option<DiffId>,
+    pub(crate) diff_id: Option<DiffId>,
+    /// Length of the uncompressed tar.
     #[serde(skip_serializing_if = "Option::is_none", default)]
-    size: Option<LayerSize>,
+    pub(crate) tar_bytes: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub(crate) size: Option<LayerSize>,
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
-    content_ids: Vec<(Option<RunWindow>, ContentId)>,
+    pub(crate) content_ids: Vec<(Option<RunWindow>, ContentId)>,
 }
 
 /// A committed layer: a tree that is never written again.
@@ -101,10 +105,31 @@ pub enum LayerError {
         /// Why.
         source: ContentIdError,
     },
+    /// Its tar isn't what it was.
+    #[error("layer `{layer}` is damaged: its tar is `{found}`, not `{expected}`")]
+    Damaged {
+        /// The layer.
+        layer: LayerId,
+        /// Its diff ID as recorded.
+        expected: DiffId,
+        /// What its tree or its kept original gives now.
+        found: DiffId,
+    },
+    /// Its tar can't be written to where it goes.
+    #[error("cannot write the tar of layer `{layer}`")]
+    WriteTar {
+        /// The layer.
+        layer: LayerId,
+        /// Why.
+        source: io::Error,
+    },
     /// A file of it can't be read or written.
     #[error(transparent)]
     File(#[from] FileError),
 }
+
+/// The layer's tar as it came, compressed, beside the tree: kept where the tree's own tar is another.
+pub(crate) const ORIGINAL: &str = "original";
 
 impl Layer {
     /// Its id in this store.
@@ -259,6 +284,63 @@ impl Store {
         Ok(size)
     }
 
+    /// Length of the uncompressed tar of `layer`.
+    ///
+    /// # Errors
+    ///
+    /// [`LayerError`] when it can't be read.
+    pub fn layer_tar_bytes(&self, layer: &Layer) -> Result<u64, LayerError> {
+        match layer.later_facts().tar_bytes {
+            Some(bytes) => Ok(bytes),
+            None => self.write_layer_tar(layer, &mut io::sink()),
+        }
+    }
+
+    /// Writes the uncompressed tar of `layer`, the very bytes that its diff ID is of; how many there are.
+    ///
+    /// # Errors
+    ///
+    /// [`LayerError::Damaged`], after all was written, when they are others.
+    pub fn write_layer_tar(&self, layer: &Layer, out: &mut dyn Write) -> Result<u64, LayerError> {
+        let expected = self.diff_id(layer)?;
+        let mut out = HashingWriter::new(out);
+        let path = layer.dir.join(ORIGINAL);
+        match if_found(File::open(&path)).on("open", &path)? {
+            Some(file) => {
+                let (_, mut tar) = layer::decompress(Box::new(file)).on("read", &path)?;
+                io::copy(&mut tar, &mut out)
+                    .map_err(|source| LayerError::WriteTar { layer: layer.id, source })?;
+            }
+            None => {
+                let tree = layer.open_tree()?;
+                layer::write_tar(tree.as_fd(), &mut out)
+                    .map_err(|source| LayerError::DiffId { layer: layer.id, source })?;
+            }
+        }
+        let (_, found, bytes) = out.finish();
+        let found = DiffId::new(found);
+        if found != expected {
+            return Err(LayerError::Damaged { layer: layer.id, expected, found });
+        }
+        Ok(bytes)
+    }
+
+    /// A layer with that diff ID, held by `lease`.
+    pub(crate) fn find_diff_id(
+        &self,
+        diff_id: DiffId,
+        lease: &mut Lease,
+    ) -> Result<Option<Layer>, LayerError> {
+        let passed = self.inner.gate.shared()?;
+        for layer in self.layers()? {
+            if self.known_diff_id(&layer)? == Some(diff_id) {
+                lease.hold_existing(&passed, layer.id)?;
+                return Ok(Some(layer));
+            }
+        }
+        Ok(None)
+    }
+
     fn write_facts(&self, layer: &Layer, facts: &LaterFacts) -> Result<(), FileError> {
         lock::replace_file(&self.layout().tmp(), &layer.dir.join("facts.json"), &json_bytes(facts))
     }
@@ -272,7 +354,7 @@ fn measure(layer: &Layer) -> Result<LayerSize, LayerError> {
 /// One process at a time computes something of a layer; freed on drop.
 fn lock_layer(layer: &Layer) -> Result<File, LayerError> {
     match File::open(&layer.dir) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Err(LayerError::Missing(layer.id)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Err(LayerError::Missing(layer.id)),
         other => {
             let dir = other.on("open", &layer.dir)?;
             lock::lock(&dir, FlockOperation::LockExclusive).on("lock", &layer.dir)?;
