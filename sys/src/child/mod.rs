@@ -90,7 +90,7 @@ pub enum Step {
     MountNew { fs: NewFs, into: Handle },
     /// Clones what lies at a path of the mount namespace that the child was born with.
     CloneAt { path: CString, into: Handle },
-    /// Puts a detached mount on a path below `root`.
+    /// Puts a detached mount on a path below `root`; when links may lead there, not on procfs or sysfs.
     Attach { mount: Handle, root: Handle, path: CString, follow: Follow },
     /// Hides a path below `root`, if there is one: a directory by a clone of `directory`, anything else by a clone
     /// of `file` (paths of the mount namespace that the child was born with).
@@ -128,9 +128,8 @@ pub enum Step {
     /// Kills the child when the thread that started it ends. Cleared by each change of ids, so it comes after them.
     /// `parent` is a pidfd of this process: when that has ended before, the child ends at once.
     DieWithParent { parent: Handle },
-    /// Closes every descriptor from 3 on. `descriptors` is the child's `/proc/self/fd`, for kernels without
-    /// `close_range`.
-    CloseAll { descriptors: CString },
+    /// Closes every descriptor from 3 on. `proc` is a mounted proc, for kernels without `close_range`.
+    CloseAll { proc: Handle },
     /// Runs the first of the paths that exists and is executable: `execve(2)`. Signals are all set to their default
     /// and none is blocked.
     Execute { paths: Vec<CString>, argv: Vec<CString>, envp: Vec<CString> },

@@ -189,7 +189,10 @@ fn carry_out(context: &Context<'_>, index: usize, step: &Step) -> Result<(), Err
         Step::CloneAt { path, into } => context.store(*into, clone_tree(AT_CWD, path, false)?),
         Step::Attach { mount, root, path, follow } => {
             let target = context.open(context.fd(*root)?, path, *follow)?;
-            // On a symlink nothing can be mounted; with O_PATH but no O_NOFOLLOW none is ever opened.
+            // Nothing may cover what the kernel's own file systems show, whatever a link of the image says.
+            if *follow == Follow::Links && is_kernel_fs(target)? {
+                return Err(libc::EACCES);
+            }
             let attached = move_mount(context.fd(*mount)?, target as usize, c"");
             close(target);
             attached
@@ -265,13 +268,21 @@ fn carry_out(context: &Context<'_>, index: usize, step: &Step) -> Result<(), Err
             let ended = unsafe { call(libc::SYS_ppoll, args) }?;
             if ended == 0 { Ok(()) } else { Err(libc::ESRCH) }
         }
-        Step::CloseAll { descriptors } => close_all(context, descriptors),
+        Step::CloseAll { proc } => close_all(context, context.fd(*proc)?),
         Step::Execute { paths, .. } => {
             default_signals()?;
             let vectors = context.vectors.get(index).ok_or(libc::EINVAL)?;
             execute(paths, vectors)
         }
     }
+}
+
+fn is_kernel_fs(fd: i32) -> Result<bool, Errno> {
+    // `struct statfs` in 64-bit words, the first of which is the type.
+    let mut statfs = [0_u64; 15];
+    // SAFETY: `statfs` has the size of the structure that the kernel fills in.
+    unsafe { call(libc::SYS_fstatfs, [fd as usize, statfs.as_mut_ptr() as usize]) }?;
+    Ok(matches!(statfs[0], 0x9fa0 /* PROC_SUPER_MAGIC */ | 0x6265_6572 /* SYSFS_MAGIC */))
 }
 
 /// For what need not be there.
@@ -449,12 +460,12 @@ fn capset(sets: &CapabilitySets) -> Result<(), Errno> {
     unsafe { call(libc::SYS_capset, [header.as_ptr() as usize, data.as_ptr() as usize]) }.map(drop)
 }
 
-fn close_all(context: &Context<'_>, descriptors: &CStr) -> Result<(), Errno> {
+fn close_all(context: &Context<'_>, proc: i32) -> Result<(), Errno> {
     if context.close_range {
         // SAFETY: without CLONE_FILES the table is the child's own.
         return unsafe { call(libc::SYS_close_range, [3, u32::MAX as usize, 0]) }.map(drop);
     }
-    let dir = openat(libc::AT_FDCWD, descriptors.to_bytes_with_nul(), libc::O_RDONLY | libc::O_DIRECTORY)?;
+    let dir = openat(proc, c"self/fd".to_bytes_with_nul(), libc::O_RDONLY | libc::O_DIRECTORY)?;
     // Closing entries while reading makes procfs skip none: it lists by number, and goes on after the last one.
     let mut buffer = [0_u64; 128];
     loop {
