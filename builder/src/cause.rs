@@ -294,3 +294,6 @@ pub fn explain(
     causes.truncate(Explanation::LIMIT);
     Explanation { causes, more }
 }
+
+#[cfg(test)]
+mod tests;

@@ -260,6 +260,7 @@ impl<'a> Expander<'a> {
             mounts,
             network,
             hostname: hostname.unwrap_or(HOSTNAME).to_owned(),
+            extra_hosts: Vec::new(),
             history: history::executed(&history),
         })
     }

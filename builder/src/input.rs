@@ -280,6 +280,9 @@ pub fn run_inputs(
     };
     inputs.insert("network", text(network));
     inputs.insert("hostname", text(&run.hostname));
+    if !run.extra_hosts.is_empty() {
+        inputs.insert("extra hosts", text(&run.extra_hosts.join(" ")));
+    }
 
     let mut mounts = InputNode::new();
     let mut places = InputNode::new();
