@@ -53,6 +53,7 @@ fn mistakes_go_to_stderr_with_dockers_exit_codes() {
         ("build -t a:b:c .", 125),
         ("build --secret x .", 125),
         ("build --progress fancy .", 125),
+        ("build --progress tty .", 125),
         ("build --network mine .", 125),
         ("build --platform linux/s390x .", 125),
         ("build -", 1),

@@ -118,14 +118,24 @@ fn execute(invocation: &Invocation<'_>) -> Result<u8, Failure> {
 }
 
 fn progress_mode(invocation: &Invocation<'_>, is_quiet: bool) -> Result<ProgressMode, Failure> {
-    let given = invocation.value("progress").map(str::to_owned).or_else(settings::progress);
+    let flag = invocation.value("progress");
+    let given = flag.map(str::to_owned).or_else(settings::progress);
     let mode = match given {
         None => ProgressMode::Auto,
         Some(text) => {
             text.parse().map_err(|reason: String| wrong_flag(invocation, "progress", &text, &reason))?
         }
     };
-    Ok(if is_quiet { ProgressMode::Quiet } else { mode })
+    match mode {
+        _ if is_quiet => Ok(ProgressMode::Quiet),
+        ProgressMode::Tty if invocation.app.terminal.interactive => Ok(mode),
+        ProgressMode::Tty if flag.is_some() => {
+            Err(wrong_flag(invocation, "progress", "tty", "stderr is not a terminal"))
+        }
+        // The environment says what is wanted where it is possible.
+        ProgressMode::Tty => Ok(ProgressMode::Plain),
+        mode => Ok(mode),
+    }
 }
 
 fn wrong_flag(invocation: &Invocation<'_>, flag: &str, value: &str, reason: &str) -> Failure {
