@@ -111,3 +111,93 @@ fn wait_for_end(store: &Store, container: &Container) -> Result<(), RemoveError>
         std::thread::sleep(Duration::from_millis(2));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use oci::{Digest, ImageId};
+    use store::{ContainerRecord, StoreMode, StoreOptions};
+
+    use super::*;
+
+    fn store(dir: &tempfile::TempDir) -> Store {
+        let options = StoreOptions {
+            root: dir.path().join("root"),
+            runtime: dir.path().join("run"),
+            mode: StoreMode::Root,
+        };
+        Store::open(options).unwrap()
+    }
+
+    fn container(store: &Store, name: &str, auto_remove: bool) -> String {
+        let record = ContainerRecord {
+            id: Store::new_container_id(),
+            name: name.to_owned(),
+            image: ImageId::new(Digest::of(b"")),
+            reference: "app".to_owned(),
+            layers: Vec::new(),
+            argv: vec!["sh".to_owned()],
+            created: "2026-01-01T00:00:00Z".to_owned(),
+            auto_remove,
+            settings: serde_json::Value::Null,
+        };
+        store.create_container(&record).unwrap();
+        record.id
+    }
+
+    #[test]
+    #[ignore = "root: opens a store as root"]
+    fn root_a_running_container_is_removed_by_force_only() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = store(&dir);
+        let id = container(&store, "web", false);
+        let mut child = Command::new("sleep").arg("1000").spawn().unwrap();
+        let pid = i32::try_from(child.id()).unwrap();
+        let state = store.running_state(pid, "2026-01-01T00:00:00Z".to_owned()).unwrap();
+        store.set_container_state(&id, &state).unwrap();
+        assert!(matches!(remove(&store, "web", false), Err(RemoveError::Running { .. })));
+        assert!(child.try_wait().unwrap().is_none(), "it was left alone");
+        // Somebody has to reap it, or it stays as a zombie.
+        let waiter = std::thread::spawn(move || child.wait().unwrap());
+        remove(&store, &id[..12], true).unwrap();
+        assert!(!waiter.join().unwrap().success());
+        assert!(matches!(
+            remove(&store, "web", true),
+            Err(RemoveError::Find(FindContainerError::NotFound(_)))
+        ));
+    }
+
+    #[test]
+    #[ignore = "root: opens a store as root"]
+    fn root_a_process_that_took_the_pid_over_is_not_killed() {
+        let mut child = Command::new("sleep").arg("1000").spawn().unwrap();
+        let pid = i32::try_from(child.id()).unwrap();
+        let start_time = sys::process::start_time(pid).unwrap().unwrap();
+        kill(pid, start_time + 1).unwrap();
+        assert!(child.try_wait().unwrap().is_none());
+        kill(pid, start_time).unwrap();
+        assert!(!child.wait().unwrap().success());
+        kill(pid, start_time).unwrap();
+    }
+
+    #[test]
+    #[ignore = "root: opens a store as root"]
+    fn root_what_rm_left_behind_goes_and_the_rest_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = store(&dir);
+        let ended = ContainerState::Exited { code: 137, finished: None };
+        for (name, auto_remove) in [("kept", false), ("left", true)] {
+            let id = container(&store, name, auto_remove);
+            store.set_container_state(&id, &ended).unwrap();
+        }
+        container(&store, "being-made", true);
+        let mut containers = store.containers().unwrap();
+        sweep(&store, &mut containers);
+        for containers in [containers, store.containers().unwrap()] {
+            let mut names: Vec<_> = containers.into_iter().map(|container| container.record.name).collect();
+            names.sort();
+            assert_eq!(names, ["being-made", "kept"]);
+        }
+    }
+}
