@@ -6,7 +6,7 @@ use sys::file::Owner;
 
 use crate::error::StepError;
 use crate::step::copy::small_file;
-use crate::suggest::nearest;
+use parser::nearest;
 
 /// Whom a process of `user[:group]` runs as, and the home that its passwd gives it.
 pub(crate) fn ids(image: &Merged, user: &str) -> Result<(UserIds, String), StepError> {
