@@ -94,6 +94,7 @@ fn execute(invocation: &Invocation<'_>) -> Result<u8, Failure> {
         store: &store,
         sandbox: &|| sandbox::Sandbox::open(sandbox::SandboxSettings::default()),
         base_images: &StoreImages::new(store.clone()),
+        between_key_and_copy: None,
     };
     let result = builder::build(&request, &services, &*ui);
     ui.finish();
