@@ -144,6 +144,16 @@ impl Merged {
         Self::from_shared(std::iter::once(tree).chain(self.trees.iter().cloned()).collect())
     }
 
+    /// Whether there is any tree at all.
+    pub(crate) fn has_trees(&self) -> bool {
+        !self.trees.is_empty()
+    }
+
+    /// Whether this stack, `lowers` with a tree on top, shows nothing of `lowers`.
+    pub(crate) fn hides_lowers(&self, lowers: &Self) -> bool {
+        self.trees.len() <= lowers.trees.len()
+    }
+
     /// The root directory.
     pub fn root(&self) -> Result<Dir, MergedError> {
         let path = PathBuf::from("/");
