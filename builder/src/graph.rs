@@ -257,16 +257,16 @@ impl BuildStage {
 
     /// `4` of `[build 2/4]`: the FROM of an image or context, and each RUN, COPY, ADD and WORKDIR.
     pub fn total(&self) -> u32 {
-        self.from_count() + self.steps.iter().filter(|step| step.number.is_some()).count() as u32
+        self.base_count() + self.steps.iter().filter(|step| step.number.is_some()).count() as u32
     }
 
-    fn from_count(&self) -> u32 {
+    fn base_count(&self) -> u32 {
         u32::from(matches!(self.base, Base::Image(_) | Base::NamedContext(_)))
     }
 
     /// `[build 1/4] FROM debian:12`; nothing for scratch and for an earlier stage.
     pub fn from_label(&self) -> Option<String> {
-        (self.from_count() == 1).then(|| format!("{}FROM {}", self.prefix(1), self.base_name))
+        (self.base_count() == 1).then(|| format!("{}FROM {}", self.prefix(1), self.base_name))
     }
 
     /// `[build 2/4] RUN make`; without the brackets for config instructions.
@@ -306,7 +306,7 @@ impl BuildStage {
     }
 
     fn number_steps(&mut self) {
-        let mut next = self.from_count();
+        let mut next = self.base_count();
         for (position, step) in self.steps.iter_mut().enumerate() {
             step.position = position as u32;
             step.number = is_numbered(&step.instruction.kind).then(|| {
