@@ -75,7 +75,7 @@ const DOCKERFILES: [(&str, &str); 17] = [
     ("unknown_image", "FROM no-such-image:7\nRUN true\n"),
     ("run_fails", "FROM busybox\nRUN echo one; echo two >&2; \\\n    exit 3\n"),
     ("run_of_no_command", "FROM busybox\nRUN [\"/no/such/command\"]\n"),
-    ("run_killed", "FROM busybox\nRUN kill -9 $$\n"),
+    ("run_killed", "FROM busybox\nRUN sh -c 'kill -9 $$'; exit $?\n"),
     ("stage_cycle", "FROM b AS a\nFROM a AS b\n"),
     ("unknown_user", "FROM busybox\nUSER nobody-here\nRUN true\n"),
 ];

@@ -102,7 +102,7 @@ fn root_docker_exit_codes_of_run() {
     assert_eq!(code(&["busybox", "sh", "-c", "exit 42"]), 42);
     assert_eq!(code(&["busybox", "no-such-command"]), 127);
     assert_eq!(code(&["busybox", "/etc"]), 126);
-    assert_eq!(code(&["busybox", "sh", "-c", "kill -9 $$"]), 137);
+    assert_eq!(code(&["busybox", "sh", "-c", "sh -c 'kill -9 $$'; exit $?"]), 137);
     assert_eq!(code(&["--no-such-flag", "busybox"]), 125);
     assert_eq!(code(&["no-such-image:1"]), 125);
 }
