@@ -139,6 +139,7 @@ fn load_definition(request: &BuildRequest, progress: &Progress<'_>) -> Result<Bu
             build_platform: Platform::host(),
             named_contexts: request.named_contexts.keys().cloned().collect(),
             network: request.network,
+            extra_hosts: request.extra_hosts.iter().map(|(name, _)| name.clone()).collect(),
         };
         BuildGraph::new(&parsed.dockerfile, &options)
     });

@@ -45,9 +45,11 @@ impl<'a> Expander<'a> {
         let step = self.step();
         // A trigger of an image has its places in a text of its own: what the user can see is the FROM.
         let step = step.map_err(|error| ParseError { span: self.step.locate(error.span), ..error })?;
+        let skip = &self.graph.check().skip;
         let warnings = self
             .warnings
             .into_iter()
+            .filter(|warning| !skip.contains(warning.code))
             .map(|warning| BuildWarning { span: warning.span.map(|span| self.step.locate(span)), ..warning })
             .collect();
         Ok(Expansion { step, warnings })
@@ -260,7 +262,7 @@ impl<'a> Expander<'a> {
             mounts,
             network,
             hostname: hostname.unwrap_or(HOSTNAME).to_owned(),
-            extra_hosts: Vec::new(),
+            extra_hosts: self.graph.options().extra_hosts.clone(),
             history: history::executed(&history),
         })
     }

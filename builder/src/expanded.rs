@@ -75,8 +75,7 @@ pub struct RunStep {
     pub network: NetworkMode,
     /// The host name within the step.
     pub hostname: String,
-    /// The names that `--add-host` puts into `/etc/hosts`: they are in the key, their addresses aren't. Empty
-    /// after expansion: the caller, who knows the build's request, fills it in before it asks for the inputs.
+    /// The names that `build --add-host` puts into `/etc/hosts`: they are in the key, their addresses aren't.
     pub extra_hosts: Vec<String>,
     /// What history shows: `RUN |1 A=1 /bin/sh -c make # buildkit`.
     pub history: String,

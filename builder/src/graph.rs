@@ -13,7 +13,8 @@ use std::fmt;
 
 use oci::{Platform, Reference};
 use parser::{
-    Dockerfile, Escape, Instruction, InstructionKind, ParseError, ParseErrors, Source, Span, nearest,
+    CheckOptions, Dockerfile, Escape, Instruction, InstructionKind, ParseError, ParseErrors, Source, Span,
+    nearest,
 };
 
 use crate::NetworkMode;
@@ -39,6 +40,8 @@ pub struct GraphOptions {
     pub named_contexts: BTreeSet<String>,
     /// `build --network`: what RUN has where it says nothing.
     pub network: NetworkMode,
+    /// The names that `build --add-host` gives addresses to.
+    pub extra_hosts: Vec<String>,
 }
 
 /// The place of a stage in the Dockerfile, from 0.
@@ -333,6 +336,7 @@ pub struct BuildGraph {
     stages: Vec<BuildStage>,
     target: StageId,
     escape: Escape,
+    check: CheckOptions,
     global: GlobalScope,
     options: GraphOptions,
     warnings: Vec<BuildWarning>,
@@ -356,6 +360,7 @@ impl BuildGraph {
             .collect();
         let escape = dockerfile.directives.escape;
         let (global, faulty) = global_scope(dockerfile, options, escape, &mut errors);
+        let check = check_options(dockerfile, options, &mut errors);
         let target = find_target(&names, options, &mut errors);
         let names = Names::new(names, &options.named_contexts, &options.platform);
 
@@ -426,7 +431,7 @@ impl BuildGraph {
         }
         match (GraphErrors::new(errors), target) {
             (None, Some(target)) => {
-                Ok(Self { stages, target, escape, global, options: options.clone(), warnings })
+                Ok(Self { stages, target, escape, check, global, options: options.clone(), warnings })
             }
             (Some(errors), _) => Err(errors),
             (None, None) => unreachable!("a target that isn't found is an error"),
@@ -520,6 +525,12 @@ impl BuildGraph {
         self.escape
     }
 
+    /// `# check=`, or the build argument `BUILDKIT_DOCKERFILE_CHECK` in its place: which warnings are skipped, and
+    /// whether those that are left fail the build. The builder's own warnings are filtered by it already.
+    pub fn check(&self) -> &CheckOptions {
+        &self.check
+    }
+
     /// What `FROM` lines see.
     pub fn global(&self) -> &GlobalScope {
         &self.global
@@ -540,6 +551,7 @@ impl BuildGraph {
     /// whole Dockerfile consumes.
     pub fn warnings(&self) -> Vec<BuildWarning> {
         let mut warnings = self.warnings.clone();
+        warnings.retain(|warning| !self.check.skip.contains(warning.code));
         let declared: BTreeSet<&str> = self
             .global
             .names()
@@ -618,6 +630,25 @@ fn global_scope(
         global.declare(name, default);
     }
     (global, faulty)
+}
+
+fn check_options(
+    dockerfile: &Dockerfile,
+    options: &GraphOptions,
+    errors: &mut Vec<ParseError>,
+) -> CheckOptions {
+    const ARGUMENT: &str = "BUILDKIT_DOCKERFILE_CHECK";
+    let directive = dockerfile.directives.check.as_ref();
+    let (text, span) = match (options.build_args.get(ARGUMENT), directive) {
+        (Some(argument), _) => (argument, Span::default()),
+        // The parser has told what is wrong with it.
+        (None, Some(directive)) => return CheckOptions::parse(&directive.value).unwrap_or_default(),
+        (None, None) => return CheckOptions::default(),
+    };
+    CheckOptions::parse(text).unwrap_or_else(|message| {
+        errors.push(fault("invalid-check", format!("build-arg {ARGUMENT}: {message}"), span, "", None));
+        CheckOptions::default()
+    })
 }
 
 fn find_target(

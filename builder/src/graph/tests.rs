@@ -8,6 +8,7 @@ fn options() -> GraphOptions {
         build_platform: "linux/amd64".parse().unwrap(),
         named_contexts: BTreeSet::new(),
         network: NetworkMode::Default,
+        extra_hosts: Vec::new(),
     }
 }
 
@@ -377,6 +378,27 @@ fn build_arguments_that_nothing_declares_are_told() {
         ["one or more build-args [OTHER VERSON] were not consumed (did you mean `VERSION`?)"]
     );
     assert_eq!(graph.source_date_epoch(), Some("0"));
+}
+
+#[test]
+fn checks_that_are_skipped_say_nothing() {
+    let codes = |head: &str, args: &[(&str, &str)]| {
+        let graph = graph_with(&format!("{head}FROM a:x$T\n"), &with_args(args)).unwrap();
+        graph.warnings().into_iter().map(|warning| warning.code).collect::<Vec<_>>()
+    };
+    assert_eq!(codes("", &[]), ["UndefinedArgInFrom"]);
+    assert!(codes("# check=skip=UndefinedArgInFrom\n", &[]).is_empty());
+    let argument = ("BUILDKIT_DOCKERFILE_CHECK", "skip=all");
+    assert!(
+        codes("# check=skip=Other\n", &[argument]).is_empty(),
+        "the argument stands in the directive's place"
+    );
+    let graph = graph_with("# check=error=true\nFROM a\n", &options()).unwrap();
+    assert!(graph.check().error);
+    assert_eq!(
+        errors("FROM a\n", &with_args(&[("BUILDKIT_DOCKERFILE_CHECK", "nonsense")]))[0].0,
+        "invalid-check"
+    );
 }
 
 #[test]

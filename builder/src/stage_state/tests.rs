@@ -16,6 +16,7 @@ fn options(args: &[(&str, &str)]) -> GraphOptions {
         build_platform: "linux/amd64".parse().unwrap(),
         named_contexts: BTreeSet::new(),
         network: NetworkMode::Default,
+        extra_hosts: vec!["db".to_owned()],
     }
 }
 
@@ -265,6 +266,14 @@ fn an_undefined_variable_is_warned_of_once_with_a_suggestion() {
 }
 
 #[test]
+fn checks_that_are_skipped_say_nothing() {
+    let text = |check: &str| format!("# check={check}\nFROM a\nARG API_TOKEN\nENV A=$B\n");
+    assert_eq!(build(&text("error=false"), &[]).warnings.len(), 2);
+    assert_eq!(build(&text("skip=UndefinedVar"), &[]).warnings.len(), 1);
+    assert!(build(&text("skip=all"), &[]).warnings.is_empty());
+}
+
+#[test]
 fn workdir_is_relative_to_the_one_before() {
     let built =
         build("FROM a\nENV D=d\nWORKDIR x/./y\nWORKDIR ../$D\nUSER u\nWORKDIR /\nWORKDIR ../..//e/\n", &[]);
@@ -461,7 +470,7 @@ fn the_host_name_and_the_network_come_from_the_build() {
     );
     let networks: Vec<_> = built.runs().iter().map(|run| run.network).collect();
     assert_eq!(networks, [NetworkMode::Default, NetworkMode::None, NetworkMode::Host]);
-    assert_eq!(built.run().hostname, "h");
+    assert_eq!((built.run().hostname.as_str(), built.run().extra_hosts.join(" ").as_str()), ("h", "db"));
     assert_eq!(build("FROM a\nRUN r\n", &[]).run().hostname, "buildkitsandbox");
 
     let text = "FROM a\nRUN r\nRUN --network=default r\n";
