@@ -33,8 +33,28 @@ impl FileError {
 
     /// Whether the file system or the quota is full: what to do is to free space, not to try again.
     pub fn is_full(&self) -> bool {
-        matches!(self.source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+        is_full(self)
     }
+}
+
+/// Whether `error`, or what it comes from, is that the file system, the quota or the index is full: what to do is to
+/// free space, not to try again.
+pub fn is_full(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        let is_full = if let Some(error) = error.downcast_ref::<io::Error>() {
+            matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+        } else if let Some(error) = error.downcast_ref::<rusqlite::Error>() {
+            error.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull)
+        } else {
+            false
+        };
+        if is_full {
+            return true;
+        }
+        next = error.source();
+    }
+    false
 }
 
 /// Names the operation and the path of an error on the way up.

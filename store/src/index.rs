@@ -69,16 +69,6 @@ pub enum IndexError {
     File(#[from] FileError),
 }
 
-impl IndexError {
-    /// Whether the file system or the quota is full.
-    pub fn is_full(&self) -> bool {
-        match self {
-            Self::Sqlite { source, .. } => source.sqlite_error_code() == Some(ErrorCode::DiskFull),
-            Self::File(error) => error.is_full(),
-        }
-    }
-}
-
 /// The index of one store, opened when it is first used.
 #[derive(Debug)]
 pub(crate) struct Index {

@@ -47,7 +47,7 @@ pub use container::{
 };
 pub use draft::{DraftError, LayerDraft};
 pub use durability::SettleError;
-pub use file::FileError;
+pub use file::{FileError, is_full};
 pub use gc::{GcError, Swept};
 pub use id::{ContentId, ContentKey, IdError, LayerId, NodeId, ShapeKey, StepKey};
 pub use image::{FindImageError, Image, ImageError, RemoveImageError, Removed};

@@ -75,17 +75,6 @@ pub enum RecordError {
     File(#[from] FileError),
 }
 
-impl RecordError {
-    /// Whether the file system or the quota is full.
-    pub fn is_full(&self) -> bool {
-        match self {
-            Self::Missing(_) => false,
-            Self::Index(error) => error.is_full(),
-            Self::File(error) => error.is_full(),
-        }
-    }
-}
-
 /// The content of `step-<key>.json`.
 #[derive(Serialize, Deserialize)]
 struct StepDocument {
