@@ -18,6 +18,8 @@ pub struct Pattern {
     prefix: Vec<u8>,
     /// The bytes that each match ends with.
     suffix: Vec<u8>,
+    /// The longest bytes that each match holds, wherever.
+    inner: Vec<u8>,
     shape: Shape,
 }
 
@@ -92,7 +94,12 @@ impl Pattern {
             [Token::Directories, Token::Literal(_)] => Shape::Name,
             _ => Shape::Tokens,
         };
-        Ok(Self { tokens, prefix, suffix, shape })
+        let literals = tokens.iter().filter_map(|token| match token {
+            Token::Literal(bytes) => Some(bytes.clone()),
+            _ => None,
+        });
+        let inner = literals.max_by_key(Vec::len).unwrap_or_default();
+        Ok(Self { tokens, prefix, suffix, inner, shape })
     }
 
     /// The one path that it matches, escapes removed, if it has no wildcard.
@@ -116,14 +123,16 @@ impl Pattern {
     pub(crate) fn matches_bytes(&self, path: &[u8]) -> bool {
         match self.shape {
             Shape::Literal => path == self.prefix,
-            Shape::Prefix => path.starts_with(&self.prefix),
-            Shape::Suffix => path.ends_with(&self.suffix),
-            Shape::Name => path
-                .strip_suffix(self.suffix.as_slice())
-                .is_some_and(|rest| rest.is_empty() || rest.ends_with(b"/")),
+            Shape::Prefix => begins(path, &self.prefix),
+            Shape::Suffix => ends(path, &self.suffix),
+            Shape::Name => {
+                let start = path.len().wrapping_sub(self.suffix.len());
+                ends(path, &self.suffix) && (start == 0 || path[start - 1] == b'/')
+            }
             Shape::Tokens => {
-                path.starts_with(&self.prefix)
-                    && path.ends_with(&self.suffix)
+                begins(path, &self.prefix)
+                    && ends(path, &self.suffix)
+                    && holds(path, &self.inner)
                     && follow(&self.tokens, path, |_, _| false).binary_search(&path.len()).is_ok()
             }
         }
@@ -159,6 +168,22 @@ impl Pattern {
     }
 }
 
+/// `starts_with` for the few bytes that these are: most differ at once, and a call of `memcmp` costs more.
+fn begins(path: &[u8], with: &[u8]) -> bool {
+    path.len() >= with.len() && path.iter().zip(with).all(|(a, b)| a == b)
+}
+
+/// `ends_with`, from the end.
+fn ends(path: &[u8], with: &[u8]) -> bool {
+    path.len() >= with.len() && path.iter().rev().zip(with.iter().rev()).all(|(a, b)| a == b)
+}
+
+/// Whether `needle` lies in `path`.
+fn holds(path: &[u8], needle: &[u8]) -> bool {
+    let Some(&first) = needle.first() else { return true };
+    path.iter().enumerate().any(|(at, &byte)| byte == first && begins(&path[at..], needle))
+}
+
 /// Where the tokens can end in `path`, in order. `look` sees each token with the places it starts at; true stops.
 fn follow(tokens: &[Token], path: &[u8], mut look: impl FnMut(&Token, &[usize]) -> bool) -> Vec<usize> {
     let mut at = vec![0];
@@ -168,7 +193,7 @@ fn follow(tokens: &[Token], path: &[u8], mut look: impl FnMut(&Token, &[usize]) 
         }
         at = match token {
             Token::Literal(bytes) => {
-                at.retain(|&i| path[i..].starts_with(bytes));
+                at.retain(|&i| begins(&path[i..], bytes));
                 at.iter_mut().for_each(|i| *i += bytes.len());
                 at
             }

@@ -39,11 +39,12 @@ impl Mapped {
     pub(crate) fn push_from(&mut self, other: &Self, part: &str) {
         let mut at = other.offset(part);
         let end = at + part.len();
+        let mut index = other.pieces.partition_point(|piece| piece.at <= at);
         while at < end {
-            let next =
-                other.pieces.iter().map(|piece| piece.at).find(|&start| start > at).unwrap_or(end).min(end);
+            let next = other.pieces.get(index).map_or(end, |piece| piece.at.min(end));
             self.push(&other.text[at..next], other.source_at(at));
             at = next;
+            index += 1;
         }
     }
 

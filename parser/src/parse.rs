@@ -43,6 +43,9 @@ const KEYWORDS: &[&str] = &[
     "SHELL",
 ];
 
+/// So many errors are enough: the file is something else than a Dockerfile.
+const MAX_ERRORS: usize = 100;
+
 /// Reads a whole Dockerfile.
 ///
 /// # Errors
@@ -66,6 +69,9 @@ pub fn parse(source: &Source) -> Result<Parsed, ParseErrors> {
     let mut file = File::default();
     while let Some(line) = lines.next_logical() {
         file.add(line, &mut lines, &mut sink);
+        if sink.errors.len() >= MAX_ERRORS {
+            break;
+        }
     }
     let dockerfile = file.finish(source, directives, &mut sink);
     if let Some(errors) = ParseErrors::new(sink.errors) {
@@ -333,5 +339,63 @@ fn unknown(statement: &Statement<'_>) -> ParseError {
             error.help("the line before must end with its escape (`\\`) to go on here")
         }
         None => error,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_has_no_longest() {
+        let source = Source::new("Dockerfile", format!("FROM a\nRUN echo {}\n", "x".repeat(200_000)));
+        let parsed = parse(&source).unwrap();
+        assert_eq!(parsed.dockerfile.stages[0].instructions[0].text.len(), 200_009);
+    }
+
+    #[test]
+    fn many_continuations_cost_what_they_are() {
+        let source = Source::new("Dockerfile", format!("FROM a\nRUN x{}\n", " \\\n  && y".repeat(50_000)));
+        let parsed = parse(&source).unwrap();
+        assert_eq!(parsed.dockerfile.stages[0].instructions[0].span.end, source.text().len() - 1);
+    }
+
+    #[test]
+    fn a_file_of_another_kind_gives_no_flood() {
+        let source = Source::new("Dockerfile", "what is this\n".repeat(10_000));
+        assert_eq!(parse(&source).unwrap_err().iter().count(), MAX_ERRORS);
+    }
+
+    #[test]
+    fn a_trigger_is_read_with_its_heredoc() {
+        let trigger = Source::new("ONBUILD", "RUN <<EOF\necho $x\nEOF");
+        let instruction = parse_onbuild(&trigger).unwrap();
+        let InstructionKind::Run(run) = &instruction.kind else { panic!("{instruction:?}") };
+        assert_eq!(run.script().map(|heredoc| heredoc.body.as_str()), Some("echo $x\n"));
+        assert_eq!(run.shell_text().as_deref(), Some("<<EOF\necho $x\nEOF"));
+    }
+
+    #[test]
+    fn a_trigger_is_one_allowed_instruction() {
+        for (text, code) in [
+            ("", "no-instructions"),
+            ("RUN a\nRUN b", "trailing-text"),
+            ("FROM a", "invalid-trigger"),
+            ("ONBUILD RUN a", "invalid-trigger"),
+            ("RNU a", "unknown-instruction"),
+            ("RUN <<EOF\na", "unterminated-heredoc"),
+        ] {
+            let errors = parse_onbuild(&Source::new("ONBUILD", text)).unwrap_err();
+            assert_eq!(errors.first().code, code, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_command_with_a_heredoc_is_no_script() {
+        let source = Source::new("Dockerfile", "FROM a\nRUN cat <<-A 3<<B\n\ta\n\tA\nb\nB\n");
+        let parsed = parse(&source).unwrap();
+        let InstructionKind::Run(run) = &parsed.dockerfile.stages[0].instructions[0].kind else { panic!() };
+        assert_eq!(run.script(), None);
+        assert_eq!(run.shell_text().as_deref(), Some("cat <<-A 3<<B\na\nA\nb\nB"));
     }
 }

@@ -67,6 +67,11 @@ impl WordPattern {
                         continue;
                     }
                 }
+                // what begins with `*` and isn't found here isn't found further on either
+                None if self.0.first() == Some(&Token::Star) => {
+                    text.extend(&value[at..]);
+                    return text;
+                }
                 _ => {}
             }
             text.extend(value.get(at));
