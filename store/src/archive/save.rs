@@ -19,7 +19,7 @@ use crate::{FileError, Image, Layer, LayerError, Lease, LeaseError, Store};
 pub enum SaveFormat {
     /// A tar of an OCI image layout.
     OciArchive,
-    /// What `docker load` takes: `manifest.json`, configs, layers.
+    /// What `docker save` writes: the same with docker's `manifest.json`, so that either kind of reader takes it.
     DockerArchive,
 }
 
@@ -172,6 +172,10 @@ fn json_value(value: &impl Serialize) -> Value {
     serde_json::to_value(value).expect("our documents have only string keys")
 }
 
+fn blob_name(digest: Digest) -> String {
+    format!("blobs/sha256/{}", digest.hex())
+}
+
 fn index(descriptors: &[Value]) -> Vec<u8> {
     json_bytes(&json!({ "schemaVersion": 2, "mediaType": INDEX, "manifests": descriptors }))
 }
@@ -189,37 +193,29 @@ pub fn save(
 ) -> Result<(), SaveError> {
     let mut plan = Plan::new(store, images)?;
     let mut tar = TarWriter { out };
-    match format {
-        SaveFormat::OciArchive => {
-            let descriptors = plan.descriptors();
-            tar.folder("blobs/")?;
-            tar.folder("blobs/sha256/")?;
-            for (digest, blob) in &plan.blobs {
-                tar.file(store, &format!("blobs/sha256/{}", digest.hex()), blob)?;
-            }
-            tar.file(store, "index.json", &Blob::Bytes(index(&descriptors)))?;
-            tar.file(store, "oci-layout", &Blob::Bytes(LAYOUT.into()))?;
-        }
-        SaveFormat::DockerArchive => {
-            let mut manifest = Vec::new();
-            let mut configs = BTreeMap::new();
-            for prepared in &plan.images {
-                let config = format!("{}.json", prepared.image.id.hex());
-                let tags: Vec<String> = prepared.references.iter().map(Reference::familiar).collect();
-                let layers: Vec<String> =
-                    prepared.layers.iter().map(|(digest, _)| format!("{}.tar", digest.hex())).collect();
-                manifest.push(json!({ "Config": config, "RepoTags": tags, "Layers": layers }));
-                configs.insert(config, Blob::Bytes(prepared.image.config.bytes().to_vec()));
-            }
-            for (digest, blob) in &plan.blobs {
-                tar.file(store, &format!("{}.tar", digest.hex()), blob)?;
-            }
-            for (name, config) in &configs {
-                tar.file(store, name, config)?;
-            }
-            tar.file(store, "manifest.json", &Blob::Bytes(json_bytes(&manifest)))?;
-        }
+    let descriptors = plan.descriptors();
+    tar.folder("blobs/")?;
+    tar.folder("blobs/sha256/")?;
+    for (digest, blob) in &plan.blobs {
+        tar.file(store, &blob_name(*digest), blob)?;
     }
+    tar.file(store, "index.json", &Blob::Bytes(index(&descriptors)))?;
+    if format == SaveFormat::DockerArchive {
+        let manifest: Vec<Value> = plan
+            .images
+            .iter()
+            .map(|prepared| {
+                json!({
+                    "Config": blob_name(prepared.image.id.digest()),
+                    "RepoTags": prepared.references.iter().map(Reference::familiar).collect::<Vec<_>>(),
+                    "Layers":
+                        prepared.layers.iter().map(|(digest, _)| blob_name(*digest)).collect::<Vec<_>>(),
+                })
+            })
+            .collect();
+        tar.file(store, "manifest.json", &Blob::Bytes(json_bytes(&manifest)))?;
+    }
+    tar.file(store, "oci-layout", &Blob::Bytes(LAYOUT.into()))?;
     tar.finish()
 }
 
