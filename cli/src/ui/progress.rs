@@ -17,7 +17,7 @@ use builder::event::{BuildEvent, BuildWarning, Observer, VertexId};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use parser::Source;
 
-use super::{Ui, warnings_block};
+use super::{Ui, warnings_block, write_ignoring_errors};
 use crate::human;
 
 /// Lines of output that are shown under a running step.
@@ -190,6 +190,8 @@ impl Ui for Progress {
         if !block.is_empty() {
             self.say(block.trim_end_matches('\n'));
         }
+        // indicatif fills its last line with spaces and leaves the cursor there.
+        write_ignoring_errors(&mut std::io::stderr(), b"\n");
     }
 }
 
