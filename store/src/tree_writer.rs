@@ -12,8 +12,8 @@ use std::sync::{Arc, Mutex};
 use sys::file::{self, FileType, Metadata, Owner, Timestamp};
 use sys::xattr::{self, Xattr};
 
-use crate::layer::whiteout;
 use crate::layer::{ApplyError, ApplyFacts, ApplyLimits};
+use crate::layer::{apply, whiteout};
 use crate::merged::{Dir, Merged, MergedError, Resolved};
 
 /// Why a tree couldn't be written.
@@ -180,6 +180,16 @@ impl TreeWriter {
         }
     }
 
+    /// The directory that `path` leads to, which must exist somewhere in the stack.
+    pub fn open_existing(&self, path: &Path) -> Result<WriteDir<'_>, WriteError> {
+        let node = self.merged.resolve(path)?;
+        if node.as_dir().is_none() {
+            return Err(WriteError::NotADirectory { path: node.path().to_owned() });
+        }
+        // Nothing is missing, so this is never used.
+        self.descend(node.path(), &Attributes::parent_dir(Timestamp::from_seconds(0)))
+    }
+
     /// The directory that will hold what is made at `path`, and its name there. Symlinks on the way are
     /// followed; with `follow_last` one at the end too, even where it dangles.
     pub fn create_parents(
@@ -219,6 +229,7 @@ impl TreeWriter {
     }
 
     /// Unpacks an uncompressed tar below `path`, as ADD does: no whiteouts; hostile until checked.
+    /// `owner` takes the place of the entries' own. Symlinks on an entry's way are followed within the image.
     pub fn extract(
         &self,
         tar: &mut dyn Read,
@@ -227,8 +238,9 @@ impl TreeWriter {
         missing: &Attributes,
         limits: ApplyLimits,
     ) -> Result<ApplyFacts, ApplyError> {
-        let _ = (tar, path, owner, missing, limits);
-        todo!()
+        let entry = path.as_os_str().as_bytes();
+        let base = self.create_dir_all(path, missing).map_err(|error| apply::from_write(error, entry))?;
+        apply::unpack_files(self, base, tar, owner, missing, limits)
     }
 
     /// Sets the times of the directories written to. Without it they stay at the moment of the last write.
@@ -361,7 +373,8 @@ impl<'a> WriteDir<'a> {
                     other => other.map_err(io_error("create", &path))?,
                 }
                 let dir = open()?;
-                if hides_lower && self.has_lower_dir(&name)? {
+                // Applying a layer there is nothing to look at below, and the whiteout counts.
+                if hides_lower && (!self.writer.lowers.has_trees() || self.has_lower_dir(&name)?) {
                     whiteout::set_opaque(&dir).map_err(io_error("make opaque", &path))?;
                 }
                 let copied_up;
@@ -465,19 +478,43 @@ impl<'a> WriteDir<'a> {
         Ok(())
     }
 
-    /// Makes the directory hide all that lower trees have of it.
-    pub(crate) fn set_opaque(&self) -> Result<(), WriteError> {
-        whiteout::set_opaque(&self.tree).map_err(io_error("make opaque", &self.path))
+    /// Gives the directory these attributes.
+    pub fn set_attributes(&self, attributes: &Attributes) -> Result<(), WriteError> {
+        self.writer.set_dir_attributes(&self.tree, &self.path, attributes)
     }
 
-    /// Makes a whiteout whether or not there is something to hide; what is there stays: false.
-    pub(crate) fn write_whiteout(&self, name: &OsStr) -> Result<bool, WriteError> {
-        let (name, path) = self.name(name)?;
-        if self.upper(&name, &path)?.is_some() {
-            return Ok(false);
+    /// Makes the directory hide all that lower trees have of it. The whiteouts in it then hide nothing more.
+    pub(crate) fn set_opaque(&self) -> Result<(), WriteError> {
+        whiteout::set_opaque(&self.tree).map_err(io_error("make opaque", &self.path))?;
+        let entries = sys::dir::reopen(&self.tree)
+            .and_then(sys::dir::read_sorted)
+            .map_err(io_error("read directory", &self.path))?;
+        for entry in entries {
+            let path = self.path.join(entry.os_name());
+            if self.upper(&entry.name, &path)?.is_some_and(|found| whiteout::is_whiteout(&found)) {
+                file::remove_file_at(&self.tree, &*entry.name).map_err(io_error("remove", &path))?;
+            }
         }
-        whiteout::create(self.tree.as_fd(), &name).map_err(io_error("remove", &path))?;
-        Ok(true)
+        Ok(())
+    }
+
+    /// Makes a whiteout whether or not there is something to hide. What the new tree itself has stays, and
+    /// hides what is below it.
+    pub(crate) fn write_whiteout(&self, name: &OsStr) -> Result<(), WriteError> {
+        let (name, path) = self.name(name)?;
+        let opaque = |dir: &OwnedFd| whiteout::is_opaque(dir).map_err(io_error("read attributes of", &path));
+        match self.upper(&name, &path)? {
+            Some(found) if found.is_dir() => {
+                let dir = file::open_dir_at(&self.tree, &*name).map_err(io_error("open", &path))?;
+                if opaque(&dir)? {
+                    return Ok(());
+                }
+                whiteout::set_opaque(&dir).map_err(io_error("make opaque", &path))
+            }
+            Some(_) => Ok(()),
+            None if opaque(&self.tree)? => Ok(()),
+            None => whiteout::create(self.tree.as_fd(), &name).map_err(io_error("remove", &path)),
+        }
     }
 
     /// Checks one component.

@@ -4,11 +4,13 @@
 //! hides what lies below it carries `trusted.overlay.opaque=y`, ids are the image's own. The tar is
 //! image-spec `layer.md`'s: `.wh.<name>` and `.wh..wh..opq`. [`write_tar`] and [`apply_tar`] translate.
 
-mod apply;
+pub(crate) mod apply;
 mod content_id;
 mod decompress;
 mod diff;
 mod header;
+mod reader;
+mod walk;
 pub(crate) mod whiteout;
 
 pub use apply::{ApplyError, ApplyFacts, ApplyLimits, apply_tar};

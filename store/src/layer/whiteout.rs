@@ -20,8 +20,10 @@ pub(crate) enum TarName<'a> {
     Whiteout(&'a [u8]),
     /// The directory it is in hides what lower layers have of it.
     Opaque,
-    /// Nothing: `.wh.` alone, `.wh..`, `.wh...`, or another of aufs's own names.
+    /// Nothing: `.wh.` alone, `.wh..` or `.wh...`.
     Reserved,
+    /// Another of aufs's own names, such as `.wh..wh.plnk`: to be left out.
+    Bookkeeping,
 }
 
 /// The prefix of a removed name in a tar.
@@ -37,8 +39,7 @@ pub(crate) fn parse_tar_name(name: &[u8]) -> TarName<'_> {
     match name.strip_prefix(PREFIX) {
         None => TarName::Plain,
         Some(b"" | b"." | b"..") => TarName::Reserved,
-        // `.wh..wh.plnk` and `.wh..wh.aufs` are aufs's bookkeeping.
-        Some(rest) if rest.starts_with(PREFIX) => TarName::Reserved,
+        Some(rest) if rest.starts_with(PREFIX) => TarName::Bookkeeping,
         Some(rest) => TarName::Whiteout(rest),
     }
 }
@@ -91,8 +92,9 @@ mod tests {
         assert_eq!(parse_tar_name(b".wh.a"), TarName::Whiteout(b"a"));
         assert_eq!(parse_tar_name(b".wh..hidden"), TarName::Whiteout(b".hidden"));
         assert_eq!(parse_tar_name(b".wh..wh..opq"), TarName::Opaque);
-        for reserved in [&b".wh."[..], b".wh..", b".wh...", b".wh..wh.plnk", b".wh..wh."] {
+        for reserved in [&b".wh."[..], b".wh..", b".wh..."] {
             assert_eq!(parse_tar_name(reserved), TarName::Reserved);
         }
+        assert_eq!(parse_tar_name(b".wh..wh.plnk"), TarName::Bookkeeping);
     }
 }
