@@ -547,8 +547,8 @@ impl BuildGraph {
         self.global.build_arg(name).or_else(|| self.global.get(name)).filter(|text| !text.is_empty())
     }
 
-    /// What to warn of once all triggers are added: `UndefinedArgInFrom`, and build arguments that no `ARG` of the
-    /// whole Dockerfile consumes.
+    /// What to warn of once all triggers are added: `UndefinedArgInFrom`, build arguments that no `ARG` of the whole
+    /// Dockerfile consumes, and those of BuildKit's that have no effect here.
     pub fn warnings(&self) -> Vec<BuildWarning> {
         let mut warnings = self.warnings.clone();
         warnings.retain(|warning| !self.check.skip.contains(warning.code));
@@ -576,9 +576,18 @@ impl BuildGraph {
             );
             warnings.push(BuildWarning { code: "UnconsumedBuildArg", message, span: None });
         }
+        let is_idle =
+            |name: &&String| name.starts_with("BUILDKIT_") && !BUILDKIT_ARGS.contains(&name.as_str());
+        for name in self.options.build_args.keys().filter(is_idle) {
+            let message = format!("the build-arg {name} has no effect in calque");
+            warnings.push(BuildWarning { code: "IneffectiveBuildArg", message, span: None });
+        }
         warnings
     }
 }
+
+/// BuildKit's own build arguments that calque knows.
+const BUILDKIT_ARGS: &[&str] = &["BUILDKIT_SANDBOX_HOSTNAME", "BUILDKIT_DOCKERFILE_CHECK"];
 
 /// What is wrong with the stages of a Dockerfile: like the parser's errors, each with its place.
 pub type GraphErrors = ParseErrors;

@@ -175,6 +175,11 @@ pub(crate) fn build_failure(error: &BuildError, dockerfile: &Source, interrupted
     let failure = match error {
         BuildError::Dockerfile(errors) => {
             return errors.iter().fold(Failure::silent(FAILED), |failure, error| {
+                // `--target` and a build argument stand in no file.
+                if error.span == Span::default() && !dockerfile.text().is_empty() {
+                    let failure = failure.and(error.message.clone());
+                    return error.help.iter().fold(failure, |failure, help| failure.hint(help.clone()));
+                }
                 let label = Some(error.label.clone()).filter(|label| !label.is_empty());
                 failure.and_at(
                     error.message.clone(),
@@ -308,6 +313,23 @@ mod tests {
             assert!(text.starts_with("error: m\n") && text.contains("Dockerfile:"), "{text}");
             assert!(!text.contains('\r'), "{text}");
         }
+    }
+
+    #[test]
+    fn what_stands_in_no_file_has_no_place() {
+        let source = Source::new("Dockerfile", "FROM busybox AS app\n");
+        let error = parser::ParseError {
+            code: "unknown-target",
+            message: "target stage `ap` could not be found".to_owned(),
+            span: Span::default(),
+            label: String::new(),
+            help: Some("did you mean `app`?".to_owned()),
+        };
+        let failure = build_failure(&BuildError::Dockerfile(error.into()), &source, None);
+        assert_eq!(
+            failure.to_string(),
+            "error: target stage `ap` could not be found\nhint: did you mean `app`?\n"
+        );
     }
 
     #[test]

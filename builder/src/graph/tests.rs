@@ -375,7 +375,10 @@ fn build_arguments_that_nothing_declares_are_told() {
     let messages: Vec<_> = graph.warnings().into_iter().map(|warning| warning.message).collect();
     assert_eq!(
         messages,
-        ["one or more build-args [OTHER VERSON] were not consumed (did you mean `VERSION`?)"]
+        [
+            "one or more build-args [OTHER VERSON] were not consumed (did you mean `VERSION`?)",
+            "the build-arg BUILDKIT_INLINE_CACHE has no effect in calque"
+        ]
     );
     assert_eq!(graph.source_date_epoch(), Some("0"));
 }
