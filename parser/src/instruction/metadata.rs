@@ -198,6 +198,8 @@ fn interval(flags: &Flags<'_>, name: &str, sink: &mut Sink) -> Option<i64> {
     let (flag, value) = flags.one(name)?;
     let span = flag.text.span(value);
     match duration_ns(value) {
+        // as if it weren't given
+        Some(0) => {}
         Some(ns) if ns >= MINIMUM_NS => return Some(ns),
         Some(_) => {
             let error =
