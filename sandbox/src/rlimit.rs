@@ -24,10 +24,10 @@ pub(crate) fn number_and_name(limit: PosixRlimitType) -> (u32, &'static str) {
     }
 }
 
-/// Notes for the limits of `plan` whose bit is set in `clamped`.
+/// Notes for the limits whose bit is set in `clamped`.
 pub(crate) fn notes<'a>(limits: impl Iterator<Item = (u32, &'a str, u64)>, clamped: u64) -> Vec<String> {
     limits
         .filter(|(number, ..)| clamped & (1 << number) != 0)
-        .map(|(_, name, hard)| format!("the hard limit of `{name}` can't be raised to {hard} here: left as it was"))
+        .map(|(_, name, soft)| format!("the limit of `{name}` can't be raised to {soft} here: left as it was"))
         .collect()
 }

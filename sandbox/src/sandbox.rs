@@ -195,7 +195,7 @@ impl Sandbox {
         // Our descriptors of the mounts go here, so that they end with the container.
         drop(compiled);
         let limits = plan.ops.iter().filter_map(|op| match op {
-            SetupOp::Limit { resource, name, hard, .. } => Some((*resource, *name, *hard)),
+            SetupOp::Limit { resource, name, soft, .. } => Some((*resource, *name, *soft)),
             _ => None,
         });
         notes.extend(rlimit::notes(limits, spawned.clamped));

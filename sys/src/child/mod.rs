@@ -102,7 +102,7 @@ pub enum Step {
     EnterRoot { root: Handle },
     /// Makes a path in `root`, by now the root directory, the working directory, and checks that it lies below it.
     ChangeDirectory { root: Handle, path: CString },
-    /// Sets a limit. Where the hard limit can't be raised, as far as it goes; see [`Report::clamped`].
+    /// Sets a limit. Where the hard limit can't be raised, as far as it goes; see [`Spawned::clamped`].
     Limit { resource: u32, soft: u64, hard: u64 },
     /// Makes these the descriptors 0, 1 and 2.
     Stdio { stdin: Handle, stdout: Handle, stderr: Handle },
@@ -185,7 +185,7 @@ struct Report {
     /// Index of the step that failed, or `NOTHING`.
     step: AtomicU32,
     errno: AtomicI32,
-    /// Limits that were not set in full, a bit for each resource.
+    /// Limits of which not even the soft value could be set, a bit for each resource.
     clamped: AtomicU64,
 }
 
@@ -198,7 +198,7 @@ pub struct Spawned {
     pub pid: i32,
     /// A descriptor of it: readable when it has ended.
     pub pidfd: OwnedFd,
-    /// Limits (`RLIMIT_*` as bit numbers) whose hard value could not be raised as asked.
+    /// Limits (`RLIMIT_*` as bit numbers) that are lower than asked, the soft value too.
     pub clamped: u64,
 }
 

@@ -426,7 +426,9 @@ fn limit(context: &Context<'_>, resource: u32, soft: u64, hard: u64) -> Result<(
             // SAFETY: `old` is a `struct rlimit64` that the kernel fills in.
             unsafe { call(libc::SYS_prlimit64, [0, resource as usize, 0, old.as_mut_ptr() as usize]) }?;
             let hard = hard.min(old[1]);
-            context.report.clamped.fetch_or(1 << (resource & 63), Ordering::Release);
+            if soft > hard {
+                context.report.clamped.fetch_or(1 << (resource & 63), Ordering::Release);
+            }
             set(soft.min(hard), hard)
         }
         other => other,
