@@ -13,7 +13,7 @@ use crate::file::{OnPath, names_in, read_json_lossy, remove_if_there};
 use crate::layers::LayerDocument;
 use crate::lock::replace_file;
 use crate::tag::TagDocument;
-use crate::{FileError, IndexError, LayerId, OpenError, Store};
+use crate::{FileError, LayerId, OpenError, Store};
 
 /// The store can't be made durable.
 #[derive(Debug, thiserror::Error)]
@@ -22,9 +22,6 @@ pub enum SettleError {
     /// A file can't be synced or marked.
     #[error(transparent)]
     File(#[from] FileError),
-    /// The index fails.
-    #[error(transparent)]
-    Index(#[from] IndexError),
 }
 
 impl Store {
@@ -38,7 +35,6 @@ impl Store {
         let layers = self.volatile_layers()?;
         let tags = self.new_tags()?;
         let root = File::open(self.layout().root()).on("open", self.layout().root())?;
-        self.inner.index.checkpoint()?;
         rustix::fs::syncfs(&root).on("sync the file system of", self.layout().root())?;
         if layers.is_empty() && tags.is_empty() {
             return Ok(());
@@ -93,7 +89,6 @@ pub(crate) fn check_boot(store: &Store) -> Result<(), OpenError> {
 
 fn drop_volatile(store: &Store) -> Result<(), FileError> {
     let layout = store.layout();
-    let mut is_dropped = false;
     for layer in store.layer_ids()? {
         let dir = layout.layer(layer);
         // A document that can't be read was never synced.
@@ -101,7 +96,6 @@ fn drop_volatile(store: &Store) -> Result<(), FileError> {
             .is_some_and(|document| document.boot_id == store.inner.boot_id || dir.join("durable").exists());
         if !survives {
             store.discard(&dir)?;
-            is_dropped = true;
         }
     }
     for id in store.image_ids()? {
@@ -130,13 +124,11 @@ fn drop_volatile(store: &Store) -> Result<(), FileError> {
             store.discard(&layout.container(&id))?;
         }
     }
-    if is_dropped {
-        // It may name what is gone, or lack what is there: made anew when it is next needed.
-        for suffix in ["", "-wal", "-shm"] {
-            let mut path = layout.index().into_os_string();
-            path.push(suffix);
-            store.discard(&PathBuf::from(path))?;
-        }
+    // The index is never synced: it is made anew when it is next needed.
+    for suffix in ["", "-wal", "-shm"] {
+        let mut path = layout.index().into_os_string();
+        path.push(suffix);
+        store.discard(&PathBuf::from(path))?;
     }
     Ok(())
 }

@@ -124,11 +124,6 @@ pub(crate) fn now_text() -> String {
     jiff::Timestamp::now().to_string()
 }
 
-/// Seconds since 1970.
-pub(crate) fn now_seconds() -> i64 {
-    jiff::Timestamp::now().as_second()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

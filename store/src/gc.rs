@@ -13,7 +13,9 @@ use crate::file::{OnPath, names_in, read_json_lossy};
 use crate::id::random_hex;
 use crate::lock::{FileLock, Passed, replace_file, try_lock};
 use crate::record::{pack_nodes, unpack_nodes};
-use crate::{ContainerError, ContainerState, FileError, IndexError, InputNode, LayerId, NodeId, Store, lock};
+use crate::{
+    ContainerError, ContainerState, FileError, IndexError, InputNode, LayerId, NodeId, StepKey, Store, lock,
+};
 
 /// What a sweep removed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -70,7 +72,6 @@ impl Store {
     ///
     /// [`GcError`] as for [`Store::sweep`].
     pub fn prune_cache(&self, unused_since: Option<i64>) -> Result<Swept, GcError> {
-        self.inner.index.write_uses();
         {
             let passed = self.inner.gate.exclusive()?;
             let held = self.held_layers(&passed)?;
@@ -78,18 +79,16 @@ impl Store {
             let dropped = self.inner.index.write("drop records", |transaction| {
                 Ok::<_, IndexError>((|| {
                     let rows = transaction
-                        .prepare("SELECT step_key, layer FROM steps WHERE used < ?1")?
-                        .query_map([limit], |row| {
-                            Ok((row.get::<_, [u8; 32]>(0)?, row.get::<_, [u8; 16]>(1)?))
-                        })?
+                        .prepare("SELECT step_key, layer FROM steps")?
+                        .query_map([], |row| Ok((row.get::<_, [u8; 32]>(0)?, row.get::<_, [u8; 16]>(1)?)))?
                         .collect::<Result<Vec<_>, _>>()?;
                     let mut delete = transaction.prepare("DELETE FROM steps WHERE step_key = ?1")?;
                     let mut dropped = Vec::new();
                     for (key, layer) in rows {
-                        let layer = LayerId::from_bytes(layer);
-                        if !held.contains(&layer) {
-                            delete.execute([key])?;
-                            dropped.push((crate::StepKey::from_bytes(key), layer));
+                        let (key, layer) = (StepKey::from_bytes(key), LayerId::from_bytes(layer));
+                        if !held.contains(&layer) && self.last_use(layer, &key) < limit {
+                            delete.execute([key.as_bytes()])?;
+                            dropped.push((key, layer));
                         }
                     }
                     Ok(dropped)
@@ -343,7 +342,23 @@ mod tests {
         let store = place.open();
         let mut lease = store.lease().unwrap();
         store.find_step(&key("held"), &mut lease).unwrap().unwrap();
-        assert_eq!(place.open().prune_cache(Some(0)).unwrap().layers, 0, "all were used since 1970");
+        drop(lease);
+        let times = |text: &str, layer: &crate::Layer, seconds| {
+            let file = File::options()
+                .write(true)
+                .open(store.layout().step_document(layer.id(), &key(text)))
+                .unwrap();
+            file.set_modified(std::time::UNIX_EPOCH + std::time::Duration::from_secs(seconds)).unwrap();
+        };
+        times("held", &held, 1000);
+        times("free", &free, 3000);
+        times("imaged", &imaged, 3000);
+        let mut lease = store.lease().unwrap();
+        store.find_step(&key("held"), &mut lease).unwrap().unwrap();
+        drop(lease);
+        assert_eq!(place.open().prune_cache(Some(2000)).unwrap().layers, 0, "a use makes it new");
+        let mut lease = store.lease().unwrap();
+        store.find_step(&key("held"), &mut lease).unwrap().unwrap();
         assert_eq!(place.open().prune_cache(None).unwrap().layers, 1);
         let mut other = store.lease().unwrap();
         assert!(store.find_step(&key("held"), &mut other).unwrap().is_some());

@@ -2,8 +2,10 @@
 //!
 //! SQLite in WAL mode, disposable: the JSON documents beside the layers are the truth. It is opened when it is first
 //! needed. Where it is missing, damaged or of another version, it is moved away and made anew from the documents.
+//!
+//! It is never synced (`synchronous=OFF`): a killed process leaves it whole, since the kernel has what was written, and
+//! the first to open the store after a boot throws it away. So no commit and no checkpoint waits for the disk.
 
-use std::collections::HashSet;
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -14,11 +16,10 @@ use std::time::Duration;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior};
 
-use crate::file::now_seconds;
 use crate::id::random_hex;
 use crate::layout::Layout;
 use crate::lock::FileLock;
-use crate::{FileError, StepKey, record};
+use crate::{FileError, record};
 
 /// Kept in `user_version`; another one means: make it anew.
 const VERSION: i64 = 1;
@@ -35,7 +36,6 @@ const SCHEMA: &str = "
         position INTEGER NOT NULL,
         text_hash INTEGER NOT NULL,
         recorded_ns INTEGER NOT NULL,
-        used INTEGER NOT NULL,
         record TEXT NOT NULL
     ) WITHOUT ROWID;
     CREATE INDEX steps_by_content ON steps (content_key) WHERE content_key IS NOT NULL;
@@ -46,9 +46,9 @@ const SCHEMA: &str = "
     CREATE TABLE nodes (id BLOB NOT NULL PRIMARY KEY, data BLOB NOT NULL) WITHOUT ROWID;
 ";
 
-/// Pages that the write-ahead log may have before a commit copies them into the database, with an fsync: more than
-/// one command writes. [`Index::checkpoint`] does it where nobody waits.
-const AUTOCHECKPOINT_PAGES: i64 = 8000;
+/// Pages that the write-ahead log may have before a commit copies them into the database. The first to open the index
+/// reads all of the log, so it stays small; copying costs little, for nothing is synced.
+const AUTOCHECKPOINT_PAGES: i64 = 100;
 
 /// The index can't be used.
 #[derive(Debug, thiserror::Error)]
@@ -74,7 +74,6 @@ pub enum IndexError {
 pub(crate) struct Index {
     layout: Layout,
     open: Mutex<Option<Open>>,
-    uses: Mutex<HashSet<StepKey>>,
 }
 
 #[derive(Debug)]
@@ -92,7 +91,7 @@ enum Try<T> {
 
 impl Index {
     pub(crate) fn new(layout: Layout) -> Self {
-        Self { layout, open: Mutex::new(None), uses: Mutex::new(HashSet::new()) }
+        Self { layout, open: Mutex::new(None) }
     }
 
     /// Reads with `act`.
@@ -183,9 +182,9 @@ impl Index {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX | create;
         let connection = Connection::open_with_flags(self.layout.index(), flags)?;
         connection.busy_timeout(Duration::from_secs(60))?;
-        // Without this the last connection to close copies the log into the database, with an fsync.
+        // Without this the last connection to close removes the log and the next one makes it again.
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
-        connection.pragma_update(None, "synchronous", "NORMAL")?;
+        connection.pragma_update(None, "synchronous", "OFF")?;
         connection.pragma_update(None, "wal_autocheckpoint", AUTOCHECKPOINT_PAGES)?;
         Ok(connection)
     }
@@ -246,31 +245,8 @@ impl Index {
         Ok(())
     }
 
-    /// Notes that a record was used; written together with others later.
-    pub(crate) fn note_use(&self, key: StepKey) {
-        self.uses.lock().unwrap_or_else(PoisonError::into_inner).insert(key);
-    }
-
-    /// Writes the times of use. Losing them is no harm, so errors are not told.
-    pub(crate) fn write_uses(&self) {
-        let keys = std::mem::take(&mut *self.uses.lock().unwrap_or_else(PoisonError::into_inner));
-        if keys.is_empty() {
-            return;
-        }
-        let now = now_seconds();
-        let _ = self.write::<(), IndexError>("note uses", |transaction| {
-            Ok((|| {
-                let mut update = transaction
-                    .prepare_cached("UPDATE steps SET used = ?1 WHERE step_key = ?2 AND used < ?1")?;
-                for key in &keys {
-                    update.execute((now, key.as_bytes()))?;
-                }
-                Ok(())
-            })())
-        });
-    }
-
-    /// Copies the log into the database: for when nobody waits.
+    /// Copies the log into the database, so that a test can damage that.
+    #[cfg(test)]
     pub(crate) fn checkpoint(&self) -> Result<(), IndexError> {
         if file_identity(&self.layout).is_none() {
             return Ok(());
@@ -278,12 +254,6 @@ impl Index {
         self.read("checkpoint", |connection| {
             connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
         })
-    }
-}
-
-impl Drop for Index {
-    fn drop(&mut self) {
-        self.write_uses();
     }
 }
 
@@ -392,10 +362,15 @@ mod tests {
     }
 
     #[test]
-    fn closing_does_not_copy_the_log() {
+    fn closing_does_not_copy_the_log_and_the_log_stays_small() {
         let place = Place::new();
         put(&place.open(), "a");
-        let log = fs::metadata(place.options().root.join("index.db-wal")).unwrap();
-        assert!(log.len() > 0);
+        let log = place.options().root.join("index.db-wal");
+        assert!(fs::metadata(&log).unwrap().len() > 0);
+        for number in 0..200 {
+            put(&place.open(), &number.to_string());
+        }
+        let size_bytes = fs::metadata(&log).unwrap().len();
+        assert!(size_bytes < 1 << 20, "{size_bytes}: whoever is first to open the index reads all of it");
     }
 }

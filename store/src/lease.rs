@@ -134,8 +134,6 @@ impl Drop for Lease {
         if let Some(holder) = &mut *slot {
             self.layers.iter().for_each(|layer| holder.release(*layer));
         }
-        drop(slot);
-        self.store.inner.index.write_uses();
     }
 }
 

@@ -2,12 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use rusqlite::{Connection, OptionalExtension, Transaction};
+use rustix::fs::{AtFlags, Timespec, Timestamps, UTIME_NOW};
 use serde::{Deserialize, Serialize};
 
-use crate::file::{json_bytes, names_in, now_seconds, read_json_lossy, remove_if_there};
+use crate::file::{json_bytes, names_in, read_json_lossy, remove_if_there};
 use crate::layout::Layout;
 use crate::lock::replace_file;
 use crate::{ContentKey, FileError, IndexError, InputNode, LayerId, Lease, NodeId, ShapeKey, StepKey, Store};
@@ -129,12 +131,25 @@ impl Store {
             let Some(found) = self.inner.index.read("look up a step", &mut query)? else { return Ok(None) };
             if self.layer_exists(found.layer) {
                 lease.hold_existing(&passed, found.layer)?;
-                self.inner.index.note_use(found.step_key);
+                self.note_use(&found);
                 return Ok(Some(found));
             }
             // Somebody removed the layer by hand.
             self.forget_layer(found.layer)?;
         }
+    }
+
+    /// The time of a record's document is when it was last used: that outlives the index. Losing one is no harm.
+    fn note_use(&self, record: &StepRecord) {
+        let now = Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
+        let times = Timestamps { last_access: now, last_modification: now };
+        let path = self.layout().step_document(record.layer, &record.step_key);
+        let _ = rustix::fs::utimensat(rustix::fs::CWD, path, &times, AtFlags::empty());
+    }
+
+    /// When a record was last used, in seconds since 1970.
+    pub(crate) fn last_use(&self, layer: LayerId, key: &StepKey) -> i64 {
+        fs::metadata(self.layout().step_document(layer, key)).map_or(0, |found| found.mtime())
     }
 
     fn forget_layer(&self, layer: LayerId) -> Result<(), IndexError> {
@@ -305,8 +320,8 @@ fn insert_step(transaction: &Transaction<'_>, document: &StepDocument) -> rusqli
     transaction
         .prepare_cached(
             "INSERT OR REPLACE INTO steps (step_key, content_key, shape, layer, inputs, build, stage, position,
-                text_hash, recorded_ns, used, record)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
+                text_hash, recorded_ns, record)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
         )?
         .execute((
             record.step_key.as_bytes(),
@@ -319,7 +334,6 @@ fn insert_step(transaction: &Transaction<'_>, document: &StepDocument) -> rusqli
             record.place.position,
             text_hash(&record.place.text),
             document.recorded_ns,
-            now_seconds(),
             text,
         ))?;
     Ok(())
