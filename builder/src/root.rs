@@ -131,7 +131,7 @@ impl<'a> Roots<'a> {
     fn index_file(&self, folder: &Path) -> Option<PathBuf> {
         let real = std::path::absolute(folder).ok()?;
         let name = blake3::hash(real.as_os_str().as_encoded_bytes()).to_hex();
-        let dir = self.services.store.options().root.join("contexts");
+        let dir = self.services.store.contexts_path();
         Some(dir.join(name.as_str()))
     }
 
