@@ -10,6 +10,7 @@ use store::{
 use crate::cache_key::LayerContent;
 use crate::cause::{self, Cause};
 use crate::error::{StepError, StoreFailure};
+use crate::expanded::ExpandedStep;
 use crate::graph::ContentSource;
 use crate::input::StepInputs;
 use crate::progress::Running;
@@ -141,7 +142,7 @@ impl StepSite<'_, '_> {
             inputs: inputs.root,
             secrets: secrets.iter().map(|(id, value)| (id.clone(), secret_hash(value, None))).collect(),
         };
-        let record = match self.same_earlier(&draft, window, earlier)? {
+        let record = match self.same_earlier(&draft, window, earlier, &inputs)? {
             Some(same) => {
                 self.running.same_as_before();
                 StepRecord { layer: same.layer, created: same.created, window: same.window, ..record }
@@ -162,19 +163,22 @@ impl StepSite<'_, '_> {
         Ok(obtained)
     }
 
-    /// Early cut-off: the earlier result of this very step, if it has the same content.
+    /// Early cut-off: the earlier result of this very step, if it has the same content. COPY, ADD and WORKDIR can't
+    /// make the same of other inputs; only RUN can.
     fn same_earlier(
         &self,
         draft: &LayerDraft,
         window: Option<RunWindow>,
         earlier: &[StepRecord],
+        inputs: &StepInputs,
     ) -> Result<Option<StepRecord>, StepError> {
         let place = self.place();
+        let runs = matches!(self.step.expanded, ExpandedStep::Run(_));
         let is_this_step = |record: &&StepRecord| {
-            (record.place.build == place.build
+            let same_place = record.place.build == place.build
                 && record.place.stage == place.stage
-                && record.place.position == place.position)
-                || record.place.text == place.text
+                && record.place.position == place.position;
+            (same_place || record.place.text == place.text) && (runs || record.shape == inputs.shape)
         };
         let mut fresh = None;
         for record in earlier.iter().filter(is_this_step).take(CUTOFF_LIMIT) {

@@ -47,8 +47,8 @@ impl BindRoots {
         let executor = site.executor;
         let mut roots = BTreeMap::new();
         for (at, mount) in run.mounts.iter().enumerate() {
-            if let Mount::Bind { from, .. } = &mount.mount {
-                roots.insert(at, executor.roots.get(from, executor)?.open(executor)?);
+            if let Mount::Bind { from, source, .. } = &mount.mount {
+                roots.insert(at, executor.roots.get(from, executor)?.open(executor, source)?);
             }
         }
         Ok(Self { roots, exclude: Exclude::default() })
@@ -68,6 +68,7 @@ impl BindRoots {
             let place = find(site, root, from, source, *span)?;
             let picture = SourcePicture::take(root.tree(), &place, &self.exclude, root.keeps_owners())
                 .map_err(|error| read_failed(site, from, error))?;
+            root.save_index();
             found.insert(*at, (place, picture));
         }
         Ok(BindSources { found, exclude: &self.exclude })
@@ -378,7 +379,7 @@ impl Preparation<'_, '_, '_> {
         let dir = sys::dir::reopen(cache.data_fd()).map_err(failed())?;
         if let Some(from) = from {
             let site = self.site;
-            let root = site.executor.roots.get(from, site.executor)?.open(site.executor)?;
+            let root = site.executor.roots.get(from, site.executor)?.open(site.executor, source)?;
             let found = find(site, &root, from, source, mount.span)?;
             let exclude = Exclude::default();
             let picture = SourcePicture::take(root.tree(), &found, &exclude, root.keeps_owners())

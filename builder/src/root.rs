@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use store::merged::{Merged, MergedError, Node};
+use store::stat_index::{NewStatIndex, StatIndex};
+use sys::file::Timestamp;
 use sys::xattr::Xattr;
 
 use crate::base::BaseImage;
@@ -153,11 +155,13 @@ fn image_key(source: &ImageSource) -> (String, String) {
 /// A root opened for reading.
 pub(crate) enum OpenRoot {
     Context { context: Arc<Context>, scan: Arc<Scan> },
-    Layers { tree: Box<SourceTree>, layers: Vec<StageLayer> },
+    Layers { tree: Box<SourceTree>, layers: Vec<StageLayer>, index: PathBuf },
 }
 
 impl SourceRoot {
-    pub(crate) fn open(&self, executor: &Executor<'_>) -> Result<OpenRoot, StepError> {
+    /// `part` says what of it is to be read. Layers never change, so the digests of their files are kept for each
+    /// stack and part.
+    pub(crate) fn open(&self, executor: &Executor<'_>, part: &str) -> Result<OpenRoot, StepError> {
         let layers = match self {
             Self::Context(context) => {
                 return Ok(OpenRoot::Context { context: Arc::clone(context), scan: context.scan() });
@@ -172,8 +176,16 @@ impl SourceRoot {
             source: crate::error::StoreFailure::Merged(source),
         };
         let metadata = *merged.root().map_err(fail)?.metadata();
-        let tree = Box::new(SourceTree::new(Box::new(LayersReader { merged }), metadata));
-        Ok(OpenRoot::Layers { tree, layers })
+        let mut name = blake3::Hasher::new_derive_key("calque 2026: part of a stack of layers");
+        for layer in &layers {
+            name.update(layer.id.as_bytes());
+        }
+        name.update(part.as_bytes());
+        let name = format!("layers-{}", name.finalize().to_hex());
+        let index = executor.services.store.contexts_path().join(name);
+        let known = StatIndex::load(&index);
+        let tree = Box::new(SourceTree::new(Box::new(LayersReader { merged, known }), metadata));
+        Ok(OpenRoot::Layers { tree, layers, index })
     }
 }
 
@@ -197,6 +209,18 @@ impl OpenRoot {
         matches!(self, Self::Layers { .. })
     }
 
+    /// Keeps the digests of layers' files, if files were read for them. A failure costs time, nothing else.
+    pub(crate) fn save_index(&self) {
+        let Self::Layers { tree, index, .. } = self else { return };
+        if tree.read_count() == 0 {
+            return;
+        }
+        // No file of a layer is racily clean: layers don't change.
+        let mut new = NewStatIndex::new(Timestamp::from_seconds(i64::MAX / 4));
+        tree.collect_digests(&mut new);
+        let _ = new.save(index);
+    }
+
     /// After a file was found to have changed: the same root, looked at anew.
     pub(crate) fn refresh(&mut self) -> Result<(), StepError> {
         if let Self::Context { context, scan } = self {
@@ -209,6 +233,7 @@ impl OpenRoot {
 /// The layers of a stage or image.
 struct LayersReader {
     merged: Merged,
+    known: StatIndex,
 }
 
 impl TreeReader for LayersReader {
@@ -230,6 +255,10 @@ impl TreeReader for LayersReader {
 
     fn xattrs(&self, _file: &File, path: &Path) -> io::Result<Vec<Xattr>> {
         Ok(kept(self.node(path)?.xattrs().map_err(into_io)?))
+    }
+
+    fn stat_index(&self) -> Option<&StatIndex> {
+        Some(&self.known)
     }
 }
 

@@ -32,7 +32,7 @@ use crate::step::{add, chmod, users};
 /// Carries COPY or ADD out.
 pub(crate) fn copy(site: &StepSite<'_, '_>, copy: &CopyStep) -> Result<Obtained, StepError> {
     let executor = site.executor;
-    let mut root = executor.roots.get(&copy.from, executor)?.open(executor)?;
+    let mut root = executor.roots.get(&copy.from, executor)?.open(executor, &format!("{:?}", parts(copy)))?;
     site.with_stable_sources(|round| {
         if round > 0 {
             root.refresh()?;
@@ -46,6 +46,14 @@ pub(crate) fn copy(site: &StepSite<'_, '_>, copy: &CopyStep) -> Result<Obtained,
             job.write(site, draft)
         })
     })
+}
+
+fn parts(copy: &CopyStep) -> (Vec<&str>, &[String]) {
+    let texts = copy.sources.iter().filter_map(|source| match source {
+        CopySourceStep::Path { text, .. } => Some(text.as_str()),
+        CopySourceStep::Document { .. } => None,
+    });
+    (texts.collect(), &copy.exclude)
 }
 
 /// One COPY or ADD, its sources looked up and digested.
@@ -78,6 +86,7 @@ impl<'t> CopyJob<'t> {
             let kept = selected.into_iter().filter(|selected| !job.exclude.excludes_source(selected));
             job.pick(kept.collect()).map_err(|source| read_failed(site, &copy.from, source))?;
         }
+        root.save_index();
         Ok(job)
     }
 
