@@ -86,7 +86,7 @@ impl StepSite<'_, '_> {
         &self,
         inputs: StepInputs,
         secrets: &[(String, Vec<u8>)],
-        make: &mut dyn FnMut(&LayerDraft) -> Result<(), Interruption>,
+        make: &mut dyn FnMut(&LayerDraft, &[StepRecord]) -> Result<(), Interruption>,
     ) -> Result<Obtained, Interruption> {
         let use_cache = self.executor.request.cache == CachePolicy::Use;
         let _lock = if use_cache { Some(self.lock(&inputs.step_key)?) } else { None };
@@ -114,7 +114,7 @@ impl StepSite<'_, '_> {
         let earlier = self.earlier(&inputs, use_cache)?;
         let draft = self.store_call("make a draft", |store| Ok(store.draft()?))?;
         let start_ns = coarse_now_ns();
-        if let Err(interruption) = make(&draft) {
+        if let Err(interruption) = make(&draft, &earlier) {
             return Err(self.keep_failed(draft, interruption));
         }
         let window = Some(RunWindow { start_ns, end_ns: sys::file::Timestamp::now().as_nanos() });
@@ -301,6 +301,16 @@ impl StepSite<'_, '_> {
                 ));
             }
         }
+    }
+
+    /// The earlier result of the step at this very place.
+    pub(crate) fn earlier_here<'r>(&self, earlier: &'r [StepRecord]) -> Option<&'r StepRecord> {
+        let place = self.place();
+        earlier.iter().find(|record| {
+            record.place.build == place.build
+                && record.place.stage == place.stage
+                && record.place.position == place.position
+        })
     }
 
     fn place(&self) -> StepPlace {

@@ -539,7 +539,7 @@ fn place(from: &ContentSource, path: &[u8]) -> InputValue {
 }
 
 /// Names of ordered things sort by number.
-fn ordinal(index: usize) -> String {
+pub(crate) fn ordinal(index: usize) -> String {
     format!("{index:06}")
 }
 

@@ -26,8 +26,10 @@ use crate::input::SourceNode;
 use crate::root::OpenRoot;
 use crate::schedule::StageLayer;
 use crate::source_tree::Found;
-use crate::step::copy::{Copier, SourcePicture, absence, read_failed, write_failed};
+use crate::step::copier::{Copier, Place, write_failed};
+use crate::step::copy::{absence, read_failed};
 use crate::step::files::StepFiles;
+use crate::step::picture::SourcePicture;
 use crate::step::select::{Exclude, clean};
 
 /// The roots that a step's bind mounts read from, by the mount's place in the flags.
@@ -271,7 +273,7 @@ impl Preparation<'_, '_, '_> {
             site.executor.stop(),
         );
         let top = writer.root().map_err(write_failed)?;
-        copier.entry(&top, OsStr::new(COPY_NAME), found, Path::new(""), &picture.links)?;
+        copier.entry(&top, OsStr::new(COPY_NAME), found, Place::top(), &picture.links)?;
         copier.link_later_names()?;
         drop(top);
         drop(copier);
@@ -399,7 +401,7 @@ impl Preparation<'_, '_, '_> {
                 site.executor.stop(),
             );
             let top = writer.root().map_err(write_failed)?;
-            copier.children(&top, &found, Path::new(""), None, &picture.links)?;
+            copier.children(&top, &found, Place::top(), &picture.links)?;
             copier.link_later_names()?;
             drop(top);
             drop(copier);

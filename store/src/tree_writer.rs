@@ -465,6 +465,18 @@ impl<'a> WriteDir<'a> {
         self.create(&name, &path, || file::create_link_at(&old_dir.tree, &*old_name, &self.tree, &*name))
     }
 
+    /// Makes `name` another name of the file `old_name` in `old_dir`, a directory of *another* tree that never changes:
+    /// for what the same step's earlier layer has at the same path (DESIGN section 4). Replaces what is no directory.
+    pub fn write_link_from(
+        &self,
+        name: &OsStr,
+        old_dir: impl AsFd,
+        old_name: &OsStr,
+    ) -> Result<(), WriteError> {
+        let (name, path) = self.name(name)?;
+        self.create(&name, &path, || file::create_link_at(old_dir.as_fd(), old_name, &self.tree, &*name))
+    }
+
     /// Removes `name` and all below it; a whiteout hides what lower trees have of it.
     pub fn remove(&self, name: &OsStr) -> Result<(), WriteError> {
         let (name, path) = self.name(name)?;

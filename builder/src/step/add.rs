@@ -10,7 +10,8 @@ use store::layer::{ApplyLimits, decompress, detect_archive};
 use crate::cache::Interruption;
 use crate::error::StepError;
 use crate::source_tree::{Found, SourceError, file_digest};
-use crate::step::copy::{Copier, drain};
+use crate::step::copier::Copier;
+use crate::step::copy::drain;
 
 /// Unpacks `found` below `target` if it is a tar, compressed or not: its content says so, not its name (D-99). Says
 /// whether it was one.

@@ -2,9 +2,12 @@
 
 mod add;
 mod chmod;
+pub(crate) mod copier;
 pub(crate) mod copy;
 pub(crate) mod files;
 mod output;
+pub(crate) mod picture;
+mod reuse;
 mod run;
 pub(crate) mod select;
 mod users;

@@ -22,7 +22,7 @@ use crate::input::run_inputs;
 use crate::mounts::{BindRoots, BindSources, StepMounts};
 use crate::request::NetworkMode;
 use crate::secret::{self, Mask};
-use crate::step::copy::write_failed;
+use crate::step::copier::write_failed;
 use crate::step::output::{Followed, Output};
 use crate::step::users;
 
@@ -41,7 +41,7 @@ pub(crate) fn run(site: &StepSite<'_, '_>, run: &RunStep) -> Result<Obtained, St
         let platform = site.step.stage.platform();
         let inputs = run_inputs(run, platform, &sources.nodes(), &site.below.parent);
         let command = Command { site, run, roots: &roots, sources: &sources, secrets: &secrets };
-        site.obtain(inputs, &secrets, &mut |draft| command.execute(draft))
+        site.obtain(inputs, &secrets, &mut |draft, _| command.execute(draft))
     })
 }
 

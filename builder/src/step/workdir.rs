@@ -9,7 +9,7 @@ use crate::cache::{Obtained, StepSite};
 use crate::error::StepError;
 use crate::expanded::WorkdirStep;
 use crate::input::workdir_inputs;
-use crate::step::copy::write_failed;
+use crate::step::copier::write_failed;
 use crate::step::users;
 
 /// Carries WORKDIR out. What is made belongs to the current USER (D-123); what exists stays as it is.
@@ -17,7 +17,7 @@ pub(crate) fn workdir(site: &StepSite<'_, '_>, workdir: &WorkdirStep) -> Result<
     let executor = site.executor;
     site.with_stable_sources(|_| {
         let inputs = workdir_inputs(workdir, executor.epoch, &site.below.parent);
-        site.obtain(inputs, &[], &mut |draft| {
+        site.obtain(inputs, &[], &mut |draft, _| {
             let image = executor.merged(&site.below.layers)?;
             let (ids, _) = users::ids(&image, &workdir.user)?;
             let path = Path::new(&workdir.path);
