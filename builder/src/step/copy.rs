@@ -130,19 +130,17 @@ impl<'t> CopyJob<'t> {
             write_failed(WriteError::Io { op: "open", path: PathBuf::from("/"), source })
         })?;
         let writer = TreeWriter::new(tree, &lowers).map_err(write_failed)?;
-        let copier = Copier {
-            owner,
-            chmod: self.copy.chmod.as_ref(),
-            epoch: executor.epoch,
-            ..Copier::plain(
-                self.root.tree(),
-                &self.exclude,
-                &writer,
-                self.root,
-                site.root_name(&self.copy.from),
-                executor.stop(),
-            )
-        };
+        let mut copier = Copier::plain(
+            self.root.tree(),
+            &self.exclude,
+            &writer,
+            self.root,
+            site.root_name(&self.copy.from),
+            executor.stop(),
+        );
+        copier.owner = owner;
+        copier.chmod = self.copy.chmod.as_ref();
+        copier.epoch = executor.epoch;
         let reuse = site.earlier_here(earlier).and_then(|record| Reuse::open(site, record));
         self.write_sources(&copier, reuse.as_ref())?;
         writer.finish().map_err(write_failed)?;
