@@ -3,6 +3,8 @@
 use std::fs;
 use std::process::Command;
 
+use crate::harness::binary;
+
 /// Reads a little-endian number of `size` bytes.
 fn number(bytes: &[u8], at: u64, size: usize) -> u64 {
     let at = usize::try_from(at).unwrap();
@@ -14,7 +16,7 @@ fn the_binary_is_static() {
     const PT_DYNAMIC: u64 = 2;
     const PT_INTERP: u64 = 3;
     const DT_NEEDED: u64 = 1;
-    let elf = fs::read(env!("CARGO_BIN_EXE_calque")).unwrap();
+    let elf = fs::read(binary()).unwrap();
     assert_eq!(&elf[..6], b"\x7fELF\x02\x01", "a 64-bit little-endian ELF file");
     let (table, size, count) = (number(&elf, 0x20, 8), number(&elf, 0x36, 2), number(&elf, 0x38, 2));
     for entry in 0..count {
@@ -33,16 +35,14 @@ fn the_binary_is_static() {
 
 #[test]
 fn the_version_is_told() {
-    let output = Command::new(env!("CARGO_BIN_EXE_calque")).arg("--version").output().unwrap();
+    let output = Command::new(binary()).arg("--version").output().unwrap();
     assert!(output.status.success());
     assert!(String::from_utf8_lossy(&output.stdout).contains(env!("CARGO_PKG_VERSION")), "{output:?}");
 }
 
 #[test]
 fn a_wrong_flag_is_125_and_a_wrong_argument_count_is_1() {
-    let code = |arguments: &[&str]| {
-        Command::new(env!("CARGO_BIN_EXE_calque")).args(arguments).output().unwrap().status.code()
-    };
+    let code = |arguments: &[&str]| Command::new(binary()).args(arguments).output().unwrap().status.code();
     assert_eq!(code(&["run", "--no-such-flag", "busybox"]), Some(125));
     assert_eq!(code(&["build", "--no-such-flag", "."]), Some(125));
     assert_eq!(code(&["tag", "one"]), Some(1));

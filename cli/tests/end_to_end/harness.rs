@@ -74,7 +74,7 @@ impl Calque {
 
     /// A command of this calque, in a known environment.
     pub(crate) fn command<A: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = A>) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_calque"));
+        let mut command = Command::new(binary());
         command
             .args(arguments)
             .env_clear()
@@ -160,6 +160,11 @@ impl Drop for Calque {
             self.assert_nothing_mounted();
         }
     }
+}
+
+/// The binary under test: cargo's, or the one that `CALQUE_TEST_BINARY` names, such as a release.
+pub(crate) fn binary() -> PathBuf {
+    std::env::var_os("CALQUE_TEST_BINARY").map_or_else(|| env!("CARGO_BIN_EXE_calque").into(), PathBuf::from)
 }
 
 /// The arguments of a build with plain progress.
