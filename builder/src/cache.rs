@@ -90,18 +90,25 @@ impl StepSite<'_, '_> {
     ) -> Result<Obtained, Interruption> {
         let use_cache = self.executor.request.cache == CachePolicy::Use;
         let _lock = if use_cache { Some(self.lock(&inputs.step_key)?) } else { None };
-        let mut content_key = None;
+        // Without a look at any layer: found when the parents were cut off and are the very same.
+        let mut content_key = self.stack_key(&inputs);
         if use_cache {
             if let Some(record) = self.find_step(&inputs.step_key)? {
                 self.note_other_secrets(&record, secrets);
                 return Ok(self.cached(&record));
             }
-            content_key = self.content_key(&inputs)?;
-            if let Some(record) = content_key.map(|key| self.find_content(&key)).transpose()?.flatten() {
+            let mut found = self.find_content(&content_key)?;
+            if found.is_none()
+                && let Some(by_content) = self.content_key(&inputs)?
+            {
+                content_key = by_content;
+                found = self.find_content(&content_key)?;
+            }
+            if let Some(record) = found {
                 self.note_other_secrets(&record, secrets);
                 let renewed = StepRecord {
                     step_key: inputs.step_key,
-                    content_key,
+                    content_key: Some(content_key),
                     place: self.place(),
                     inputs: inputs.root,
                     ..record
@@ -127,13 +134,13 @@ impl StepSite<'_, '_> {
         draft: LayerDraft,
         window: Option<RunWindow>,
         earlier: &[StepRecord],
-        content_key: Option<ContentKey>,
+        content_key: ContentKey,
         secrets: &[(String, Vec<u8>)],
         inputs: StepInputs,
     ) -> Result<Obtained, Interruption> {
         let record = StepRecord {
             step_key: inputs.step_key,
-            content_key,
+            content_key: Some(content_key),
             shape: inputs.shape,
             layer: draft.id(),
             created: self.now(),
@@ -201,6 +208,13 @@ impl StepSite<'_, '_> {
 
     fn content_id(&self, layer: &Layer, window: Option<RunWindow>) -> Result<store::ContentId, StepError> {
         self.store_call("read a layer", |store| Ok(store.content_id(layer, window)?))
+    }
+
+    /// The content key with the parents named by their layers' ids.
+    fn stack_key(&self, inputs: &StepInputs) -> ContentKey {
+        let layers: Vec<LayerContent> =
+            self.below.layers.iter().map(|layer| LayerContent::Stored(layer.id)).collect();
+        inputs.content_key(&layers)
     }
 
     /// The content key, where some record has these inputs under another parent: else nothing can be found by it.

@@ -12,7 +12,7 @@
 //! follows a tag is 32 bytes.
 
 use oci::{DiffId, ImageId};
-use store::{ContentId, ContentKey, NodeId, ShapeKey, StepKey};
+use store::{ContentId, ContentKey, LayerId, NodeId, ShapeKey, StepKey};
 
 /// What a step stands on, by key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -34,6 +34,8 @@ pub enum LayerContent {
     Diff(DiffId),
     /// One that was built here.
     Built(ContentId),
+    /// One of this store: names its content without a look at it.
+    Stored(LayerId),
 }
 
 /// Digest of a step's own inputs.
@@ -62,6 +64,7 @@ pub fn content_key(shape: ShapeKey, layers: &[LayerContent]) -> ContentKey {
         match layer {
             LayerContent::Diff(diff_id) => hasher.update(&[1]).update(diff_id.digest().as_bytes()),
             LayerContent::Built(content) => hasher.update(&[2]).update(content.as_bytes()),
+            LayerContent::Stored(layer) => hasher.update(&[3]).update(layer.as_bytes()),
         };
     }
     hasher.finalize().into()

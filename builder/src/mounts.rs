@@ -328,9 +328,13 @@ impl Preparation<'_, '_, '_> {
             }
         }
         for (id, (mount, sharing)) in wanted {
-            let cache = self.lock_cache(&id, sharing)?;
+            let mut cache = self.lock_cache(&id, sharing)?;
             if cache.is_new() {
                 self.start_cache(&cache, mount)?;
+                cache.set_ready().map_err(|source| StepError::Store {
+                    op: "get a cache mount",
+                    source: StoreFailure::CacheMount(source),
+                })?;
             }
             self.caches.insert(id, cache);
         }

@@ -44,8 +44,9 @@ fn root_owners_modes_and_times_follow_the_rules() {
     harness.file("f", "x");
     harness.file("d/g", "y");
     let path = harness.context.join("f");
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o4750)).unwrap();
+    // A new owner would take setuid away again.
     std::os::unix::fs::chown(&path, Some(1234), Some(1234)).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o4750)).unwrap();
     let mtime = fs::metadata(&path).unwrap();
     let built = harness.build(
         "FROM busybox AS b\nCOPY --chown=5:6 f /own/f\nCOPY --chown=7 d /seven\n\
