@@ -44,6 +44,9 @@ pub(crate) enum Interruption {
     Changed(std::path::PathBuf),
 }
 
+/// Fills a draft; sees the earlier results of the step.
+pub(crate) type Make<'m> = &'m mut dyn FnMut(&LayerDraft, &[StepRecord]) -> Result<(), Interruption>;
+
 impl From<StepError> for Interruption {
     fn from(error: StepError) -> Self {
         Self::Failed(error)
@@ -86,7 +89,7 @@ impl StepSite<'_, '_> {
         &self,
         inputs: StepInputs,
         secrets: &[(String, Vec<u8>)],
-        make: &mut dyn FnMut(&LayerDraft, &[StepRecord]) -> Result<(), Interruption>,
+        make: Make<'_>,
     ) -> Result<Obtained, Interruption> {
         let use_cache = self.executor.request.cache == CachePolicy::Use;
         let _lock = if use_cache { Some(self.lock(&inputs.step_key)?) } else { None };

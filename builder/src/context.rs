@@ -223,11 +223,11 @@ impl Context {
 
     /// Says why `path` (relative, clean) isn't in the tree.
     pub(crate) fn explain_absence(&self, path: &Path) -> Absence {
-        if self.root.symlink_metadata(path).is_ok() {
-            if let Some(Decision { ignored: true, line, .. }) = self.ignore.patterns.verdict_alone(path) {
-                let pattern = self.ignore.lines.get(line.wrapping_sub(1)).cloned().unwrap_or_default();
-                return Absence::Ignored { file: self.ignore.name.clone(), line, pattern };
-            }
+        if self.root.symlink_metadata(path).is_ok()
+            && let Some(Decision { ignored: true, line, .. }) = self.ignore.patterns.verdict_alone(path)
+        {
+            let pattern = self.ignore.lines.get(line.wrapping_sub(1)).cloned().unwrap_or_default();
+            return Absence::Ignored { file: self.ignore.name.clone(), line, pattern };
         }
         nearest_path(&self.scan().tree, path)
             .map_or(Absence::Unknown, |suggestion| Absence::Near { suggestion })

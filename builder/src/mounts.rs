@@ -244,17 +244,12 @@ impl Preparation<'_, '_, '_> {
     ) -> Result<(), Interruption> {
         let (root, (found, picture)) = (&self.roots.roots[&at], &self.sources.found[&at]);
         let kind = if found.entry.is_dir() { StubKind::Dir } else { StubKind::File };
-        if let (true, OpenRoot::Layers { layers, .. }) = (readonly, root) {
-            if let Some(source) = self.place_in_one_layer(layers, found)? {
-                self.placed.push(Placed {
-                    target: PathBuf::from(target),
-                    kind,
-                    source,
-                    readonly,
-                    inside: None,
-                });
-                return Ok(());
-            }
+        if let (true, OpenRoot::Layers { layers, .. }) = (readonly, root)
+            && let Some(source) = self.place_in_one_layer(layers, found)?
+        {
+            let target = PathBuf::from(target);
+            self.placed.push(Placed { target, kind, source, readonly, inside: None });
+            return Ok(());
         }
         let site = self.site;
         let draft = site.store_call("make a draft", |store| Ok(store.draft()?))?;

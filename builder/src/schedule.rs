@@ -81,7 +81,7 @@ pub(crate) enum LayerSource {
 
 /// Why a stage ended early.
 pub(crate) enum Halt {
-    Failed(BuildError),
+    Failed(Box<BuildError>),
     /// Another stage failed, or the build was cancelled.
     Stopped,
 }
@@ -177,7 +177,7 @@ impl<'a> Executor<'a> {
                 self.finished().insert(id, Arc::new(result));
                 self.changed.notify_all();
             }
-            Err(Halt::Failed(error)) => self.fail(error),
+            Err(Halt::Failed(error)) => self.fail(*error),
             Err(Halt::Stopped) => {}
         }
     }
@@ -428,7 +428,7 @@ impl<'a> Executor<'a> {
     fn step_failed(&self, span: parser::Span, label: String, source: StepError) -> Halt {
         match source {
             StepError::Stopped => Halt::Stopped,
-            source => Halt::Failed(BuildError::Step { span, label, source: Box::new(source) }),
+            source => Halt::Failed(Box::new(BuildError::Step { span, label, source: Box::new(source) })),
         }
     }
 }

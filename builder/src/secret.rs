@@ -24,10 +24,10 @@ pub(crate) fn seen(run: &RunStep, given: &BTreeMap<String, SecretValue>) -> Vec<
 /// Fails for a required secret that wasn't given.
 pub(crate) fn require(run: &RunStep, given: &BTreeMap<String, SecretValue>) -> Result<(), StepError> {
     for mount in &run.mounts {
-        if let Mount::Secret { id, required: true, .. } = &mount.mount {
-            if !given.contains_key(id) {
-                return Err(StepError::SecretMissing { id: id.clone(), span: mount.span });
-            }
+        if let Mount::Secret { id, required: true, .. } = &mount.mount
+            && !given.contains_key(id)
+        {
+            return Err(StepError::SecretMissing { id: id.clone(), span: mount.span });
         }
     }
     Ok(())

@@ -178,22 +178,23 @@ impl Command<'_, '_, '_> {
     /// The argv; a script's place is ours.
     fn argv(&self) -> Vec<String> {
         let mut argv = self.run.argv.clone();
-        if let (Some(script), Some(program)) = (&self.run.script, argv.first_mut()) {
-            if *program == script.path {
-                SCRIPT.clone_into(program);
-            }
+        if let (Some(script), Some(program)) = (&self.run.script, argv.first_mut())
+            && *program == script.path
+        {
+            SCRIPT.clone_into(program);
         }
         argv
     }
 
     fn env(&self, home: &str, secrets: &[(String, String)]) -> Vec<String> {
-        let mut env = self.run.env.iter().map(|(name, variable)| (name.clone(), variable.value.clone()));
-        let mut env: std::collections::BTreeMap<String, String> = env.by_ref().collect();
+        let env = self.run.env.iter().map(|(name, variable)| (name.clone(), variable.value.clone()));
+        let mut env: std::collections::BTreeMap<String, String> = env.collect();
         env.entry("HOME".to_owned()).or_insert_with(|| home.to_owned());
-        let proxies = self.run.proxy_env.iter().map(|(name, value)| (name, value));
-        let hosts = self.site.executor.request.proxies.iter().map(|(name, value)| (name, value));
-        for (name, value) in proxies.chain(hosts) {
-            env.entry(name.clone()).or_insert_with(|| value.clone());
+        // Build arguments before the host's: neither replaces what the Dockerfile says.
+        for (name, value) in
+            self.run.proxy_env.clone().into_iter().chain(self.site.executor.request.proxies.clone())
+        {
+            env.entry(name).or_insert(value);
         }
         env.extend(secrets.iter().cloned());
         env.into_iter().map(|(name, value)| format!("{name}={value}")).collect()
