@@ -317,10 +317,10 @@ pub(crate) fn log_of(events: &[BuildEvent], part: &str) -> String {
     let id = vertex(events, part);
     let mut text = String::new();
     for event in events {
-        if let BuildEvent::Log { vertex, bytes, .. } = event {
-            if *vertex == id {
-                text.push_str(&String::from_utf8_lossy(bytes));
-            }
+        if let BuildEvent::Log { vertex, bytes, .. } = event
+            && *vertex == id
+        {
+            text.push_str(&String::from_utf8_lossy(bytes));
         }
     }
     text
