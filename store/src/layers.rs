@@ -48,6 +48,9 @@ pub struct LayerSize {
     pub disk_bytes: u64,
     /// How many names it has.
     pub entries: u64,
+    /// Those of the bytes on disk that another layer has, too: files linked from an earlier layer of the same step.
+    #[serde(default)]
+    pub shared_disk_bytes: u64,
 }
 
 /// The content of `layer.json`.

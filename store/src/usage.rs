@@ -1,6 +1,7 @@
 //! What the store takes on disk.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeSet, HashMap};
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -88,11 +89,23 @@ impl Store {
         }
         let in_containers: BTreeSet<LayerId> =
             containers.iter().flat_map(|container| container.record.layers.iter().copied()).collect();
+        let mut sizes = Vec::new();
         for layer in self.layers()? {
-            let tree = match self.layer_size(&layer) {
+            match self.layer_size(&layer) {
                 // Collected meanwhile.
-                Err(LayerError::Missing(_)) => continue,
-                other => other?.disk_bytes,
+                Err(LayerError::Missing(_)) => {}
+                other => sizes.push((layer, other?)),
+            }
+        }
+        // Only where layers share files has each to be looked at again.
+        let mut linked = sizes.iter().any(|(_, size)| size.shared_disk_bytes > 0).then(Linked::new);
+        for (layer, size) in sizes {
+            let tree = match &mut linked {
+                None => size.disk_bytes,
+                Some(linked) => match layer.open_tree() {
+                    Err(LayerError::Missing(_)) => continue,
+                    other => measure_with(other?.as_fd(), linked).on("walk", &layer.tree_path())?.disk_bytes,
+                },
             };
             let bytes = tree + folder_without(&layer.dir, "tree")?;
             usage.total_bytes += bytes;
@@ -199,8 +212,26 @@ fn walk(path: &Path) -> Result<u64, FileError> {
 
 /// Measures all below a directory, the directory among it; hard links count once. What vanishes meanwhile is left out.
 pub(crate) fn measure_tree(tree: BorrowedFd<'_>) -> io::Result<LayerSize> {
+    let mut linked = Linked::new();
+    let mut size = measure_with(tree, &mut linked)?;
+    let shared = linked.values().filter(|file| file.names > 0);
+    size.shared_disk_bytes = shared.map(|file| file.disk_bytes).sum();
+    Ok(size)
+}
+
+/// Files with several names, by device and inode.
+type Linked = HashMap<(u32, u32, u64), LinkedFile>;
+
+#[derive(Clone, Copy, Debug)]
+struct LinkedFile {
+    disk_bytes: u64,
+    /// Names that were not seen yet.
+    names: u32,
+}
+
+/// As [`measure_tree`]; files in `linked` were counted already.
+fn measure_with(tree: BorrowedFd<'_>, linked: &mut Linked) -> io::Result<LayerSize> {
     let mut size = LayerSize::default();
-    let mut linked = HashSet::new();
     let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT;
     let wanted = StatxFlags::BASIC_STATS;
     let top = sys::dir::reopen(tree)?;
@@ -217,9 +248,22 @@ pub(crate) fn measure_tree(tree: BorrowedFd<'_>) -> io::Result<LayerSize> {
             };
             size.entries += 1;
             let kind = FileType::from_raw_mode(stat.stx_mode.into());
-            let is_first = kind == FileType::Directory
-                || stat.stx_nlink == 1
-                || linked.insert((stat.stx_dev_major, stat.stx_dev_minor, stat.stx_ino));
+            let is_first = kind == FileType::Directory || stat.stx_nlink == 1 || {
+                let inode = (stat.stx_dev_major, stat.stx_dev_minor, stat.stx_ino);
+                match linked.entry(inode) {
+                    Entry::Occupied(mut known) => {
+                        known.get_mut().names = known.get().names.saturating_sub(1);
+                        false
+                    }
+                    Entry::Vacant(place) => {
+                        place.insert(LinkedFile {
+                            disk_bytes: stat.stx_blocks * 512,
+                            names: stat.stx_nlink - 1,
+                        });
+                        true
+                    }
+                }
+            };
             if is_first {
                 size.disk_bytes += stat.stx_blocks * 512;
                 if kind == FileType::RegularFile {
@@ -267,6 +311,23 @@ mod tests {
         let size = measure_tree(draft.tree_fd()).unwrap();
         assert_eq!((size.size_bytes, size.entries), (100_000 + (1 << 30), 5));
         assert!(size.disk_bytes >= 100_000 && size.disk_bytes < 200_000, "{}", size.disk_bytes);
+    }
+
+    #[test]
+    fn files_that_layers_share_count_once() {
+        let place = Place::new();
+        let store = place.open();
+        let first = store.draft().unwrap();
+        fs::write(first.tree_path().join("a"), vec![1; 1_000_000]).unwrap();
+        let first = first.commit(facts("COPY . .")).unwrap();
+        store.usage().unwrap();
+        let second = store.draft().unwrap();
+        fs::hard_link(first.tree_path().join("a"), second.tree_path().join("a")).unwrap();
+        let second = second.commit(facts("COPY . .")).unwrap();
+        assert!(store.layer_size(&second).unwrap().shared_disk_bytes >= 1_000_000);
+        store.usage().unwrap();
+        let (usage, du) = (store.usage().unwrap(), du(&place));
+        assert!(usage.total_bytes.abs_diff(du) <= du / 100, "{} is not {du}", usage.total_bytes);
     }
 
     #[test]
