@@ -82,12 +82,6 @@ impl Launcher {
         result.recv().map_err(|_| Gone)
     }
 
-    /// Leaves `job` to the thread. Done before the last handle is dropped.
-    pub(crate) fn leave(&self, job: impl FnOnce() + Send + 'static) {
-        // Without the thread it is left to the next sweep.
-        let _ = self.send(Box::new(move |_| job()));
-    }
-
     fn send(&self, job: Job) -> Result<(), Gone> {
         let jobs = self.0.jobs.lock().unwrap_or_else(PoisonError::into_inner);
         jobs.as_ref().ok_or(Gone)?.send(job).map_err(|_| Gone)

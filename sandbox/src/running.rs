@@ -30,7 +30,7 @@ pub struct Running {
     notes: Vec<String>,
     group: Option<Group>,
     /// Keeps the thread alive from which it was started: with that thread it would be killed.
-    launcher: Launcher,
+    _launcher: Launcher,
     end: Mutex<Option<End>>,
 }
 
@@ -48,7 +48,7 @@ impl Running {
         notes: Vec<String>,
         launcher: Launcher,
     ) -> Self {
-        Self { pid, pidfd, notes, group, launcher, end: Mutex::new(None) }
+        Self { pid, pidfd, notes, group, _launcher: launcher, end: Mutex::new(None) }
     }
 
     /// Process ID of its first process, as the host sees it.
@@ -121,9 +121,9 @@ impl Drop for Running {
             let _ = self.kill();
             let _ = self.wait();
         }
+        // Not on the launcher's thread, which doesn't see the host's cgroups.
         if let Some(group) = self.group.take() {
-            // Nobody waits for it: the kernel may need a while to forget the last process.
-            self.launcher.leave(move || group.remove());
+            group.remove();
         }
     }
 }

@@ -148,9 +148,9 @@ impl Sandbox {
             }
             _ => None,
         };
-        let group = Unstarted { group, launcher: &shared.launcher };
+        let group = Unstarted(group);
         let at_birth = kernel::has(Feature::Clone3);
-        if let Some(group) = &group.group {
+        if let Some(group) = &group.0 {
             facts.cgroup = group.facts(at_birth);
         }
         let plan = Plan::new(&spec, &facts)?;
@@ -166,7 +166,7 @@ impl Sandbox {
             root,
             prepared,
             stdio,
-            cgroup_doors: group.group.as_ref().map(|group| group.doors(at_birth)).transpose()?.unwrap_or_default(),
+            cgroup_doors: group.0.as_ref().map(|group| group.doors(at_birth)).transpose()?.unwrap_or_default(),
             user_namespace: mapping
                 .map(|mapping| mapping.namespace.try_clone())
                 .transpose()
@@ -175,7 +175,7 @@ impl Sandbox {
             parent: sys::process::own_pidfd().map_err(prepare("a descriptor of this process"))?,
         };
         let mut compiled = init::compile(&plan, parts)?;
-        let birthplace = match group.group.as_ref().filter(|_| at_birth) {
+        let birthplace = match group.0.as_ref().filter(|_| at_birth) {
             Some(group) => group.birthplace().map_err(prepare("the cgroup"))?,
             None => None,
         };
@@ -204,21 +204,18 @@ impl Sandbox {
 }
 
 /// Cgroups of a container that may not come to run.
-struct Unstarted<'a> {
-    group: Option<Group>,
-    launcher: &'a Launcher,
-}
+struct Unstarted(Option<Group>);
 
-impl Unstarted<'_> {
+impl Unstarted {
     fn started(mut self) -> Option<Group> {
-        self.group.take()
+        self.0.take()
     }
 }
 
-impl Drop for Unstarted<'_> {
+impl Drop for Unstarted {
     fn drop(&mut self) {
-        if let Some(group) = self.group.take() {
-            self.launcher.leave(move || group.remove());
+        if let Some(group) = self.0.take() {
+            group.remove();
         }
     }
 }
