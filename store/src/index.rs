@@ -50,6 +50,9 @@ const SCHEMA: &str = "
 /// reads all of the log, so it stays small; copying costs little, for nothing is synced.
 const AUTOCHECKPOINT_PAGES: i64 = 100;
 
+/// A log longer than this is copied when the index is closed.
+const LONG_LOG_BYTES: u64 = 512 << 10;
+
 /// The index can't be used.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -254,6 +257,21 @@ impl Index {
         self.read("checkpoint", |connection| {
             connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
         })
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        // SQLite starts the log anew only in the process that copied it. So where each process writes a little, the
+        // log would grow for ever, and whoever is first to open the index reads all of it.
+        let log = self.connection.path().map(|path| format!("{path}-wal"));
+        let is_long =
+            log.and_then(|log| fs::metadata(log).ok()).is_some_and(|log| log.len() > LONG_LOG_BYTES);
+        if is_long {
+            // Whoever reads at the moment isn't waited for.
+            let _ = self.connection.busy_timeout(Duration::ZERO);
+            let _ = self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
+        }
     }
 }
 
