@@ -165,6 +165,8 @@ impl Store {
 
     /// Makes the folder of a container in state `created` and takes its name; atomic.
     ///
+    /// One with `auto_remove` that hasn't started goes with the next sweep once the [`ContainerDir`] is dropped.
+    ///
     /// # Errors
     ///
     /// [`ContainerError::NameInUse`] when another has the name.
@@ -178,11 +180,8 @@ impl Store {
         let (made, dir) = lock::make_locked_dir(&self.layout().tmp(), &record.id)?;
         let placed = self.fill_container(&made, record).and_then(|()| self.place_container(&made, record));
         match placed {
-            Ok(path) => {
-                // The lock said that it was in flight.
-                let _ = rustix::fs::flock(&dir, FlockOperation::Unlock);
-                Ok(ContainerDir { path, dir })
-            }
+            // It stays locked: a sweep tells by it whether whoever made it for `--rm` still lives.
+            Ok(path) => Ok(ContainerDir { path, dir }),
             Err(error) => {
                 let _ = self.discard(&made);
                 Err(error)

@@ -117,8 +117,18 @@ impl Store {
     fn remove_dead_containers(&self) -> Result<u64, ContainerError> {
         let mut removed = 0;
         for container in self.containers()? {
-            let is_over = matches!(container.state, ContainerState::Exited { .. });
-            if container.record.auto_remove && is_over {
+            if !container.record.auto_remove {
+                continue;
+            }
+            let path = self.layout().container(&container.record.id);
+            let Ok(dir) = File::open(&path) else { continue };
+            let is_over = match container.state {
+                ContainerState::Exited { .. } => true,
+                ContainerState::Running { .. } => false,
+                // Whoever made it was killed before it came to start it.
+                ContainerState::Created => try_lock(&dir).on("lock", &path)?,
+            };
+            if is_over {
                 match self.remove_container(&container.record.id) {
                     Err(ContainerError::Missing(_) | ContainerError::Running(_)) => {}
                     other => {
@@ -406,6 +416,12 @@ mod tests {
         store
             .set_container_state(&container.id, &ContainerState::Exited { code: 1, finished: None })
             .unwrap();
+        assert_eq!(store.sweep().unwrap().containers, 1);
+        let waits =
+            crate::ContainerRecord { id: Store::new_container_id(), name: "waits".into(), ..container };
+        let dir = store.create_container(&waits).unwrap();
+        assert_eq!(store.sweep().unwrap().containers, 0, "it is about to start");
+        drop(dir);
         assert_eq!(store.sweep().unwrap().containers, 1);
         assert_eq!(names_in(&store.layout().locks()).unwrap().len(), 1);
         drop(held);

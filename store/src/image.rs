@@ -493,7 +493,7 @@ mod tests {
         let place = Place::new();
         let store = place.open();
         let id = image(&store, &[], "x").id;
-        let record = crate::container::tests::record("c", id);
+        let record = crate::container::tests::record("web", id);
         store.create_container(&record).unwrap();
         let error = store.remove_image(&id.short(), false).unwrap_err();
         assert!(matches!(error, RemoveImageError::InUse { running: false, .. }), "{error}");
