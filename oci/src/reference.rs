@@ -99,12 +99,10 @@ impl FromStr for Reference {
             Some((name, tag)) if !tag.contains('/') => (name, Some(tag)),
             _ => (name, None),
         };
-        if let Some(tag) = tag {
-            if !is_tag(tag) {
-                return Err(fail(
-                    "a tag has letters, digits, `_`, `.` and `-`, 128 at most, and begins with none of `.` and `-`",
-                ));
-            }
+        if tag.is_some_and(|tag| !is_tag(tag)) {
+            return Err(fail(
+                "a tag has letters, digits, `_`, `.` and `-`, 128 at most, and begins with none of `.` and `-`",
+            ));
         }
         let (host, repository) = match name.split_once('/') {
             Some((first, rest)) if first.contains(['.', ':']) || first == "localhost" || has_upper(first) => {

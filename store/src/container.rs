@@ -139,7 +139,7 @@ pub enum FindContainerError {
 
 impl ContainerState {
     /// What it is now: a container that was last known to run but whose process is gone has exited unseen.
-    fn as_the_kernel_says(self, boot_id: &str) -> Self {
+    fn checked_with_the_kernel(self, boot_id: &str) -> Self {
         match &self {
             Self::Running { pid, start_time, boot_id: boot, .. }
                 if boot != boot_id || process::start_time(*pid) != Some(*start_time) =>
@@ -281,7 +281,7 @@ impl Store {
         // A state that a crash damaged: it isn't running any more.
         let state = read_json_lossy(&path.join("state.json"))
             .unwrap_or(ContainerState::Exited { code: 137, finished: None });
-        Ok(Container { record, state: state.as_the_kernel_says(&self.inner.boot_id) })
+        Ok(Container { record, state: state.checked_with_the_kernel(&self.inner.boot_id) })
     }
 
     pub(crate) fn container_ids(&self) -> Result<Vec<String>, FileError> {

@@ -145,13 +145,13 @@ mod tests {
         let store = place.open_in_boot("one");
         let old_layer = layer(&store, "old");
         store.put_step(record("old", old_layer.id()), vec![inputs("old")]).unwrap();
-        let old = image(&store, &[old_layer.clone()], "old").id;
+        let old = image(&store, std::slice::from_ref(&old_layer), "old").id;
         let app = "app".parse().unwrap();
         store.tag(&app, old).unwrap();
         store.settle().unwrap();
         let new_layer = layer(&store, "new");
         store.put_step(record("new", new_layer.id()), vec![inputs("new")]).unwrap();
-        let new = image(&store, &[new_layer.clone()], "new").id;
+        let new = image(&store, std::slice::from_ref(&new_layer), "new").id;
         store.tag(&app, new).unwrap();
         store.tag(&"other".parse().unwrap(), new).unwrap();
         drop(store);
@@ -176,7 +176,7 @@ mod tests {
         let place = Place::new();
         let store = place.open_in_boot("one");
         let (whole, half) = (layer(&store, "whole"), layer(&store, "half"));
-        let image = image(&store, &[whole.clone()], "x").id;
+        let image = image(&store, std::slice::from_ref(&whole), "x").id;
         store.settle().unwrap();
         fs::write(half.dir.join("layer.json"), "").unwrap();
         fs::write(store.layout().image(image).join("image.json"), "").unwrap();

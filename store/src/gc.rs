@@ -278,10 +278,10 @@ fn needed_nodes(connection: &rusqlite::Connection) -> rusqlite::Result<HashSet<N
             continue;
         }
         let mut rows = select.query([id.as_bytes()])?;
-        if let Some(row) = rows.next()? {
-            if let Ok(node) = InputNode::decode(row.get_ref(0)?.as_blob()?) {
-                pending.extend(node.children());
-            }
+        if let Some(row) = rows.next()?
+            && let Ok(node) = InputNode::decode(row.get_ref(0)?.as_blob()?)
+        {
+            pending.extend(node.children());
         }
     }
     Ok(needed)
@@ -317,7 +317,7 @@ mod tests {
             layer(&store, "4"),
             layer(&store, "5"),
         );
-        let image = image(&store, &[imaged.clone()], "x").id;
+        let image = image(&store, std::slice::from_ref(&imaged), "x").id;
         store.put_step(record("2", recorded.id()), vec![]).unwrap();
         let container =
             ContainerRecord { layers: vec![contained.id()], ..crate::container::tests::record("web", image) };
@@ -347,7 +347,7 @@ mod tests {
         for (text, layer) in [("free", &free), ("held", &held), ("imaged", &imaged)] {
             store.put_step(record(text, layer.id()), vec![inputs(text)]).unwrap();
         }
-        image(&store, &[imaged.clone()], "x");
+        image(&store, std::slice::from_ref(&imaged), "x");
         drop(store);
         let store = place.open();
         let mut lease = store.lease().unwrap();

@@ -212,10 +212,10 @@ impl Store {
                 Err(Errno::EXIST) => {}
                 Err(error) => return Err(FileError::new("commit", to, error).into()),
             }
-            if let Ok(known) = self.image(image.id) {
-                if known.layers.iter().all(|layer| self.layer_exists(*layer)) {
-                    return Ok(known);
-                }
+            if let Ok(known) = self.image(image.id)
+                && known.layers.iter().all(|layer| self.layer_exists(*layer))
+            {
+                return Ok(known);
             }
             self.discard(&to)?;
         }
@@ -297,10 +297,10 @@ impl Store {
             }
         }
         let reference = text.parse::<Reference>();
-        if let Ok(reference) = &reference {
-            if let Some(id) = self.resolve_tag(reference)? {
-                return Ok((id, Some(reference.clone())));
-            }
+        if let Ok(reference) = &reference
+            && let Some(id) = self.resolve_tag(reference)?
+        {
+            return Ok((id, Some(reference.clone())));
         }
         let not_found = || FindImageError::NotFound { text: text.to_owned() };
         let is_prefix = |digits: &str| {
@@ -394,8 +394,11 @@ mod tests {
         let place = Place::new();
         let store = place.open();
         let (first, second) = (layer(&store, "a"), layer(&store, "a"));
-        let document =
-            Document::parse("image config", config(&store, &[first.clone()], "x").bytes().to_vec()).unwrap();
+        let document = Document::parse(
+            "image config",
+            config(&store, std::slice::from_ref(&first), "x").bytes().to_vec(),
+        )
+        .unwrap();
         store.put_image(document.clone(), vec![first.id()]).unwrap();
         // The same content was made again: times differ, so it has to claim the first one's diff ID.
         let facts = format!(r#"{{"diff_id":"{}"}}"#, store.diff_id(&first).unwrap());
@@ -412,7 +415,7 @@ mod tests {
         let store = place.open();
         let (a, b) = (layer(&store, "a"), layer(&store, "b"));
         store.diff_id(&b).unwrap();
-        let document = config(&store, &[a.clone()], "x");
+        let document = config(&store, std::slice::from_ref(&a), "x");
         let error = store.put_image(document.clone(), vec![]).unwrap_err();
         assert!(matches!(error, ImageError::LayerCount { diff_ids: 1, layers: 0 }), "{error}");
         let error = store.put_image(document.clone(), vec![b.id()]).unwrap_err();

@@ -142,7 +142,8 @@ mod tests {
         let place = Place::new();
         let store = place.open();
         let layer = layer(&store, "a");
-        let (one, two) = (image(&store, &[layer.clone()], "1").id, image(&store, &[layer], "2").id);
+        let (one, two) =
+            (image(&store, std::slice::from_ref(&layer), "1").id, image(&store, &[layer], "2").id);
         let app = reference("app:1");
         assert_eq!(store.resolve_tag(&app).unwrap(), None);
         store.tag(&app, one).unwrap();

@@ -343,13 +343,13 @@ impl<'a> WriteDir<'a> {
             file::remove_file_at(&self.tree, &*name).map_err(io_error("remove", &path))?;
             upper = None;
             hides_lower = true;
-        } else if let Some(dir) = &self.lower {
-            if let Some(node) = dir.child(OsStr::from_bytes(name.to_bytes()))? {
-                match node.as_dir() {
-                    Some(below) => lower = Some(below.clone()),
-                    None if upper.is_none() => return Err(WriteError::NotADirectory { path }),
-                    None => {}
-                }
+        } else if let Some(dir) = &self.lower
+            && let Some(node) = dir.child(OsStr::from_bytes(name.to_bytes()))?
+        {
+            match node.as_dir() {
+                Some(below) => lower = Some(below.clone()),
+                None if upper.is_none() => return Err(WriteError::NotADirectory { path }),
+                None => {}
             }
         }
         let dir = match upper {

@@ -104,7 +104,7 @@ impl Store {
                 None => size.disk_bytes,
                 Some(linked) => match layer.open_tree() {
                     Err(LayerError::Missing(_)) => continue,
-                    other => measure_with(other?.as_fd(), linked).on("walk", &layer.tree_path())?.disk_bytes,
+                    other => measure_with(other?.as_fd(), linked).on("walk", layer.tree_path())?.disk_bytes,
                 },
             };
             let bytes = tree + folder_without(&layer.dir, "tree")?;

@@ -4,6 +4,8 @@
 //! tells on its standard output what it is about to do and what it has done. The killer kills it at a random moment,
 //! opens the store and compares.
 
+#![expect(clippy::print_stdout, reason = "seeds and counts of a run, shown where it fails")]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};

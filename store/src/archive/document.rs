@@ -7,8 +7,8 @@ use super::LoadError;
 
 /// A manifest or an index.
 pub(super) enum ManifestOrIndex {
-    Manifest(ImageManifest),
-    Index(ImageIndex),
+    Manifest(Box<ImageManifest>),
+    Index(Box<ImageIndex>),
 }
 
 /// What a descriptor points at.
@@ -31,14 +31,14 @@ pub(super) fn parse(descriptor: &Descriptor, bytes: Vec<u8>) -> Result<ManifestO
     let value: Document<Value> =
         Document::parse("manifest", bytes).map_err(|source| LoadError::Document { name: what(), source })?;
     let has = |key: &str| value.value().get(key).is_some_and(|value| !value.is_null());
-    if let Some(body) = value.value().get("mediaType").and_then(Value::as_str) {
-        if body != media_type.to_string() {
-            return Err(LoadError::MediaType {
-                name: what(),
-                descriptor: media_type.to_string(),
-                body: body.to_owned(),
-            });
-        }
+    if let Some(body) = value.value().get("mediaType").and_then(Value::as_str)
+        && body != media_type.to_string()
+    {
+        return Err(LoadError::MediaType {
+            name: what(),
+            descriptor: media_type.to_string(),
+            body: body.to_owned(),
+        });
     }
     let is_manifest = MediaTypes::is_manifest(media_type);
     if !is_manifest && !MediaTypes::is_index(media_type) {
@@ -51,10 +51,10 @@ pub(super) fn parse(descriptor: &Descriptor, bytes: Vec<u8>) -> Result<ManifestO
     let fail = |source| LoadError::Document { name: what(), source };
     if is_manifest {
         let document: Document<ImageManifest> = Document::parse("manifest", bytes).map_err(fail)?;
-        Ok(ManifestOrIndex::Manifest(document.value().clone()))
+        Ok(ManifestOrIndex::Manifest(Box::new(document.value().clone())))
     } else {
         let document: Document<ImageIndex> = Document::parse("index", bytes).map_err(fail)?;
-        Ok(ManifestOrIndex::Index(document.value().clone()))
+        Ok(ManifestOrIndex::Index(Box::new(document.value().clone())))
     }
 }
 

@@ -33,6 +33,9 @@ const MAX_NAME: usize = 1024;
 /// How many links may lead from a name to its file: old docker archives link layers that occur twice.
 const MAX_LINKS: usize = 4;
 
+/// A file of an archive and its size.
+pub(super) type SizedReader<'a> = (Box<dyn Read + Send + 'a>, u64);
+
 /// An archive whose files can be opened by name.
 pub(super) enum Archive {
     Folder(PathBuf),
@@ -84,7 +87,7 @@ impl Archive {
     }
 
     /// The file `name` and its size; nothing where there is none.
-    pub(super) fn file(&self, name: &str) -> Result<Option<(Box<dyn Read + Send + '_>, u64)>, LoadError> {
+    pub(super) fn file(&self, name: &str) -> Result<Option<SizedReader<'_>>, LoadError> {
         let name = safe_name(name).ok_or_else(|| LoadError::UnsafeName { name: name.to_owned() })?;
         match self {
             Self::Folder(folder) => {
@@ -161,7 +164,6 @@ impl TarFile {
                 }
             }
         }
-        drop(tar);
         Ok(Self { file, path, entries, is_copy })
     }
 

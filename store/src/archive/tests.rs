@@ -94,7 +94,7 @@ fn a_layout_folder_takes_more_images_and_names_move() {
     let second = image(&store, &[], "another");
     let dir = tempfile::tempdir().unwrap();
     let layout = dir.path().join("layout");
-    save_layout(&store, &[sample.clone()], &layout).unwrap();
+    save_layout(&store, std::slice::from_ref(&sample), &layout).unwrap();
     let other = Place::new();
     assert_loaded(&store, &sample, &load(&other.open(), Source::Path(&layout)).unwrap(), &other.open());
     save_layout(&store, &[(second.clone(), vec!["app:1.0".parse().unwrap()])], &layout).unwrap();
@@ -267,7 +267,7 @@ fn an_image_for_other_machines_only_is_refused() {
         serde_json::from_slice(&fs::read(layout.path().join("index.json")).unwrap()).unwrap();
     let manifest = &mut index["manifests"][0];
     manifest["platform"] = json!({ "os": "linux", "architecture": "s390x" });
-    layout.write_index(&[manifest.clone()]);
+    layout.write_index(std::slice::from_ref(manifest));
     assert_refused(&layout, |it| matches!(it, LoadError::Platform { .. }));
 }
 

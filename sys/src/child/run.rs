@@ -162,8 +162,8 @@ fn carry_out(context: &Context<'_>, index: usize, step: &Step) -> Result<(), Err
     match step {
         // SAFETY: takes nothing.
         Step::Session => unsafe { call(libc::SYS_setsid, []) }.map(drop),
-        // SAFETY: takes numbers.
         Step::ControllingTerminal => {
+            // SAFETY: takes numbers.
             unsafe { call(libc::SYS_ioctl, [0, libc::TIOCSCTTY as usize, 0]) }.map(drop)
         }
         Step::Write { file, bytes } => write(context.fd(*file)?, bytes),
