@@ -112,6 +112,8 @@ pub enum PathChange {
     },
     /// Extended attributes.
     Xattrs,
+    /// The modification time that its step gave it.
+    Mtime,
     /// Where a symbolic link leads.
     LinkTarget {
         /// Then.
@@ -206,6 +208,7 @@ impl fmt::Display for Cause {
                     write!(f, "{path} owner {}:{} → {}:{}", before.0, before.1, after.0, after.1)
                 }
                 PathChange::Xattrs => write!(f, "{path} extended attributes changed"),
+                PathChange::Mtime => write!(f, "{path} modification time changed"),
                 PathChange::LinkTarget { before, after } => {
                     write!(f, "{path} link target {} → {}", shown(before), shown(after))
                 }

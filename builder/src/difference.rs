@@ -371,6 +371,9 @@ impl<'a> Comparison<'a> {
         if old.xattrs != new.xattrs {
             self.path(after_path, PathChange::Xattrs);
         }
+        if old.mtime_ns != new.mtime_ns {
+            self.path(after_path, PathChange::Mtime);
+        }
     }
 
     fn directories(&mut self, before_path: &str, after_path: &str, old: NodeId, new: NodeId) {

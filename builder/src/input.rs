@@ -35,6 +35,9 @@ pub struct SourceFacts {
     pub gid: u32,
     /// Extended attributes that a copy takes along, name to value.
     pub xattrs: BTreeMap<Vec<u8>, Vec<u8>>,
+    /// Modification time in nanoseconds since 1970, of what a layer holds: a copy takes it along. Nothing for what was
+    /// made while its step ran, which counts as "now", and for what lies in a context, whose times have no say.
+    pub mtime_ns: Option<i64>,
 }
 
 /// A file, directory, link or device that a step reads.
@@ -459,6 +462,7 @@ impl Policy {
             mode: self.modes.then_some(facts.mode & 0o7777),
             owner: self.owners.then_some((facts.uid, facts.gid)),
             xattrs: (!facts.xattrs.is_empty()).then(|| digest_of_xattrs(&facts.xattrs)),
+            mtime_ns: facts.mtime_ns,
         }
     }
 }

@@ -68,7 +68,7 @@ impl BindRoots {
                 continue;
             };
             let place = find(site, root, from, source, *span)?;
-            let picture = SourcePicture::take(root.tree(), &place, &self.exclude, root.keeps_owners())
+            let picture = SourcePicture::take(root.tree(), &place, &self.exclude, root.kept())
                 .map_err(|error| read_failed(site, from, error))?;
             root.save_index();
             found.insert(*at, (place, picture));
@@ -383,7 +383,7 @@ impl Preparation<'_, '_, '_> {
             let root = site.executor.roots.get(from, site.executor)?.open(site.executor, source)?;
             let found = find(site, &root, from, source, mount.span)?;
             let exclude = Exclude::default();
-            let picture = SourcePicture::take(root.tree(), &found, &exclude, root.keeps_owners())
+            let picture = SourcePicture::take(root.tree(), &found, &exclude, root.kept())
                 .map_err(|error| read_failed(site, from, error))?;
             let nothing = Merged::new(Vec::new()).map_err(|source| StepError::Store {
                 op: "fill a cache",

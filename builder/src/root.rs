@@ -21,6 +21,7 @@ use crate::progress::Progress;
 use crate::request::{BuildRequest, NamedContext};
 use crate::schedule::{Executor, LayerSource, StageLayer, StageResult};
 use crate::source_tree::{Entry, Listing, SourceTree, TreeReader};
+use crate::step::picture::KeptMetadata;
 
 /// The images and contexts of one build.
 pub(crate) struct Roots<'a> {
@@ -204,9 +205,20 @@ impl OpenRoot {
         }
     }
 
-    /// Whether files keep their owners: those of a stage or an image do, those of a context become root's (D-112).
-    pub(crate) fn keeps_owners(&self) -> bool {
-        matches!(self, Self::Layers { .. })
+    /// What a copy takes along of its files' metadata.
+    pub(crate) fn kept(&self) -> KeptMetadata {
+        match self {
+            Self::Context { .. } => KeptMetadata::OfContext,
+            Self::Layers { layers, .. } => KeptMetadata::OfLayers {
+                windows: layers
+                    .iter()
+                    .filter_map(|layer| match layer.origin {
+                        LayerSource::Step { window } => window,
+                        LayerSource::Image(_) => None,
+                    })
+                    .collect(),
+            },
+        }
     }
 
     /// Keeps the digests of layers' files, if files were read for them. A failure costs time, nothing else.

@@ -22,6 +22,8 @@ pub struct InputMetadata {
     pub owner: Option<(u32, u32)>,
     /// blake3 of the extended attributes, where there are any.
     pub xattrs: Option<[u8; 32]>,
+    /// Modification time in nanoseconds since 1970, of files in layers that carry one of their own.
+    pub mtime_ns: Option<i64>,
 }
 
 /// One input of a step.
@@ -162,6 +164,7 @@ const NODE: u8 = 6;
 const HAS_MODE: u8 = 1;
 const HAS_OWNER: u8 = 2;
 const HAS_XATTRS: u8 = 4;
+const HAS_MTIME: u8 = 8;
 
 fn put_number(out: &mut Vec<u8>, mut number: u64) {
     while number >= 0x80 {
@@ -181,7 +184,8 @@ fn put_metadata(out: &mut Vec<u8>, metadata: &InputMetadata) {
     out.push(
         flag(metadata.mode.is_some(), HAS_MODE)
             | flag(metadata.owner.is_some(), HAS_OWNER)
-            | flag(metadata.xattrs.is_some(), HAS_XATTRS),
+            | flag(metadata.xattrs.is_some(), HAS_XATTRS)
+            | flag(metadata.mtime_ns.is_some(), HAS_MTIME),
     );
     if let Some(mode) = metadata.mode {
         put_number(out, mode.into());
@@ -192,6 +196,9 @@ fn put_metadata(out: &mut Vec<u8>, metadata: &InputMetadata) {
     }
     if let Some(xattrs) = &metadata.xattrs {
         out.extend_from_slice(xattrs);
+    }
+    if let Some(mtime_ns) = metadata.mtime_ns {
+        out.extend_from_slice(&mtime_ns.to_le_bytes());
     }
 }
 
@@ -279,7 +286,7 @@ impl<'a> Reader<'a> {
 
     fn metadata(&mut self) -> Result<InputMetadata, InputNodeError> {
         let flags = self.byte()?;
-        if flags & !(HAS_MODE | HAS_OWNER | HAS_XATTRS) != 0 {
+        if flags & !(HAS_MODE | HAS_OWNER | HAS_XATTRS | HAS_MTIME) != 0 {
             return Err(InputNodeError("an unknown flag"));
         }
         let mode = (flags & HAS_MODE != 0).then(|| self.number32()).transpose()?;
@@ -287,7 +294,13 @@ impl<'a> Reader<'a> {
             .then(|| Ok::<_, InputNodeError>((self.number32()?, self.number32()?)))
             .transpose()?;
         let xattrs = (flags & HAS_XATTRS != 0).then(|| self.digest()).transpose()?;
-        Ok(InputMetadata { mode, owner, xattrs })
+        let mtime_ns = (flags & HAS_MTIME != 0)
+            .then(|| {
+                let bytes = self.take(8)?.try_into().expect("8 bytes were taken");
+                Ok::<_, InputNodeError>(i64::from_le_bytes(bytes))
+            })
+            .transpose()?;
+        Ok(InputMetadata { mode, owner, xattrs, mtime_ns })
     }
 
     fn value(&mut self) -> Result<InputValue, InputNodeError> {
@@ -320,8 +333,8 @@ mod tests {
     use super::*;
 
     fn metadata() -> impl Strategy<Value = InputMetadata> {
-        (any::<Option<u32>>(), any::<Option<(u32, u32)>>(), any::<Option<[u8; 32]>>())
-            .prop_map(|(mode, owner, xattrs)| InputMetadata { mode, owner, xattrs })
+        (any::<Option<u32>>(), any::<Option<(u32, u32)>>(), any::<Option<[u8; 32]>>(), any::<Option<i64>>())
+            .prop_map(|(mode, owner, xattrs, mtime_ns)| InputMetadata { mode, owner, xattrs, mtime_ns })
     }
 
     fn value() -> impl Strategy<Value = InputValue> {
@@ -371,7 +384,11 @@ mod tests {
         node.insert(
             "file",
             InputValue::File {
-                metadata: InputMetadata { mode: Some(0o755), owner: Some((0, 1000)), xattrs: None },
+                metadata: InputMetadata {
+                    mode: Some(0o755),
+                    owner: Some((0, 1000)),
+                    ..InputMetadata::default()
+                },
                 digest: [7; 32],
             },
         );

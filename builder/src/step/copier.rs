@@ -19,6 +19,7 @@ use crate::expanded::Chmod;
 use crate::root::OpenRoot;
 use crate::source_tree::{Content, Found, SourceError, SourceTree, file_digest};
 use crate::step::chmod;
+use crate::step::picture::KeptMetadata;
 use crate::step::reuse::EarlierDir;
 use crate::step::select::{Exclude, Kept};
 
@@ -48,7 +49,7 @@ pub(crate) struct Copier<'c> {
     root: String,
     /// Whether the source may change while it is read.
     changes: bool,
-    keeps_owners: bool,
+    kept: KeptMetadata,
     pub(crate) owner: Option<Owner>,
     pub(crate) chmod: Option<&'c Chmod>,
     pub(crate) epoch: Option<i64>,
@@ -81,7 +82,7 @@ impl<'c> Copier<'c> {
             writer,
             root: root_name,
             changes: matches!(root, OpenRoot::Context { .. }),
-            keeps_owners: root.keeps_owners(),
+            kept: root.kept(),
             owner: None,
             chmod: None,
             epoch: None,
@@ -103,7 +104,7 @@ impl<'c> Copier<'c> {
     }
 
     fn attributes(&self, metadata: &Metadata, xattrs: Vec<Xattr>) -> Attributes {
-        let owner = self.owner.unwrap_or(if self.keeps_owners { metadata.owner } else { Owner::ROOT });
+        let owner = self.owner.unwrap_or_else(|| self.kept.owner(metadata));
         let mode =
             self.chmod.map_or(metadata.mode, |chmod| chmod::apply(chmod, metadata.mode, metadata.is_dir()));
         Attributes { mode, owner, mtime: self.clamped(metadata.mtime), xattrs }

@@ -94,8 +94,7 @@ impl<'t> CopyJob<'t> {
         let root: &'t OpenRoot = self.root;
         let mut matches = Vec::with_capacity(selected.len());
         for selected in selected {
-            let picture =
-                SourcePicture::take(root.tree(), &selected.found, &self.exclude, root.keeps_owners())?;
+            let picture = SourcePicture::take(root.tree(), &selected.found, &self.exclude, root.kept())?;
             let name = match (self.copy.parents, selected.found.entry.is_dir()) {
                 (true, _) => Some(selected.kept_path().as_os_str().as_bytes().to_vec()),
                 (false, true) => None,

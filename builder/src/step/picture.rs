@@ -5,12 +5,38 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use parser::ignore::Decision;
+use store::RunWindow;
 use sys::file::{FileType, Metadata, Owner};
 use sys::xattr::Xattr;
 
 use crate::input::{SourceFacts, SourceNode};
 use crate::source_tree::{Content, Entry, Found, SourceError, SourceTree};
 use crate::step::select::{Exclude, Kept};
+
+/// What a copy takes along of a file's metadata, and so what of it is in the key.
+pub(crate) enum KeptMetadata {
+    /// Files of a context become root's, and their times have no say (D-112).
+    OfContext,
+    /// Files of layers keep owner and time; a time within one of the windows, in which the layers' steps ran, counts
+    /// as "now".
+    OfLayers { windows: Vec<RunWindow> },
+}
+
+impl KeptMetadata {
+    pub(crate) fn owner(&self, metadata: &Metadata) -> Owner {
+        match self {
+            Self::OfContext => Owner::ROOT,
+            Self::OfLayers { .. } => metadata.owner,
+        }
+    }
+
+    fn mtime_ns(&self, metadata: &Metadata) -> Option<i64> {
+        let Self::OfLayers { windows } = self else { return None };
+        let mtime_ns = metadata.mtime.as_nanos();
+        let is_now = windows.iter().any(|window| (window.start_ns..=window.end_ns).contains(&mtime_ns));
+        (!is_now).then_some(mtime_ns)
+    }
+}
 
 /// What a source is, for its key, and which of its files are one inode.
 pub(crate) struct SourcePicture {
@@ -24,7 +50,7 @@ impl SourcePicture {
         tree: &SourceTree,
         found: &Found<'_>,
         exclude: &Exclude,
-        keeps_owners: bool,
+        kept: KeptMetadata,
     ) -> Result<Self, SourceError> {
         if exclude.is_empty() {
             tree.preload(found)?;
@@ -33,7 +59,7 @@ impl SourcePicture {
         collect_files(tree, &found.path, found.entry, exclude, Path::new(""), None, &mut files)?;
         tree.digest(&files)?;
         let mut links = Links::default();
-        let describe = Description { tree, exclude, keeps_owners };
+        let describe = Description { tree, exclude, kept };
         let node = describe.node(&found.path, found.entry, Path::new(""), None, &mut links)?;
         // An empty source stands where only a socket was named.
         let node = node.unwrap_or_else(|| SourceNode::Directory {
@@ -97,7 +123,7 @@ impl Links {
 struct Description<'d> {
     tree: &'d SourceTree,
     exclude: &'d Exclude,
-    keeps_owners: bool,
+    kept: KeptMetadata,
 }
 
 impl Description<'_> {
@@ -152,9 +178,15 @@ impl Description<'_> {
     }
 
     fn facts(&self, metadata: &Metadata, xattrs: &[Xattr]) -> SourceFacts {
-        let owner = if self.keeps_owners { metadata.owner } else { Owner::ROOT };
+        let owner = self.kept.owner(metadata);
         let xattrs =
             xattrs.iter().map(|xattr| (xattr.name.to_bytes().to_vec(), xattr.value.clone())).collect();
-        SourceFacts { mode: metadata.mode, uid: owner.uid, gid: owner.gid, xattrs }
+        SourceFacts {
+            mode: metadata.mode,
+            uid: owner.uid,
+            gid: owner.gid,
+            xattrs,
+            mtime_ns: self.kept.mtime_ns(metadata),
+        }
     }
 }
