@@ -262,6 +262,7 @@ fn layout_image(
     let mut fitting = loaded.into_iter().filter(|loaded| {
         reference.is_none_or(|wanted| {
             loaded.image.id.to_string() == wanted
+                || loaded.selectors.iter().any(|selector| selector == wanted)
                 || loaded
                     .references
                     .iter()

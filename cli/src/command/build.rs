@@ -335,7 +335,8 @@ fn text(name: &str, bytes: Vec<u8>) -> Result<Source, Failure> {
         return Err(wrong(at, "a zero byte, so this is a binary file", &bytes));
     }
     match String::from_utf8(bytes) {
-        Ok(text) => Ok(Source::new(name, text)),
+        // A byte order mark is no part of the text.
+        Ok(text) => Ok(Source::new(name, text.strip_prefix('\u{feff}').unwrap_or(&text))),
         Err(error) => {
             let at = error.utf8_error().valid_up_to();
             Err(wrong(at, "bytes that are not UTF-8", error.as_bytes()))
@@ -515,7 +516,7 @@ mod tests {
         let error = |bytes: &[u8]| text("Dockerfile", bytes.to_vec()).unwrap_err().to_string();
         assert!(error(b"FROM a\n\x7fELF\0").contains("line 2 has a zero byte"));
         assert!(error(b"FROM a\n\nRUN \xff").contains("line 3 has bytes that are not UTF-8"));
-        assert!(text("Dockerfile", b"\xef\xbb\xbfFROM a\r\n".to_vec()).is_ok());
+        assert_eq!(text("Dockerfile", b"\xef\xbb\xbfFROM a\r\n".to_vec()).unwrap().text(), "FROM a\r\n");
     }
 
     #[test]

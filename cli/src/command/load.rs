@@ -39,7 +39,7 @@ fn execute(invocation: &Invocation<'_>) -> Result<u8, Failure> {
         Some(path) => archive::load(&store, Source::Path(Path::new(path))),
         None => archive::load(&store, Source::Reader(&mut stdin)),
     };
-    for Loaded { image, references } in loaded.map_err(|error| Failure::error(1, &error))? {
+    for Loaded { image, references, .. } in loaded.map_err(|error| Failure::error(1, &error))? {
         for reference in &references {
             store.tag(reference, image.id).map_err(|error| Failure::error(1, &error))?;
             output::print_line(&format!("Loaded image: {}", reference.familiar()))?;

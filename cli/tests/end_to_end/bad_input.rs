@@ -175,11 +175,9 @@ fn root_an_unreadable_file_of_the_context_is_named() {
     // Root reads everything, so the file system refuses: a folder that is a file system of its own, without access.
     let calque = Calque::with_busybox(Kernel::Newest);
     let context = context(&calque, "app", b"FROM busybox\nCOPY . /all/\n");
-    // A FIFO is never opened; a socket can't be copied.
+    // A socket means nothing without its listener: it is left out (D-118).
     let _socket = std::os::unix::net::UnixListener::bind(context.join("a-socket")).unwrap();
-    let outcome = build(&calque, &context);
-    outcome.assert_code(1);
-    assert_error(&calque, "context_with_a_socket", &outcome);
+    build(&calque, &context).assert_code(0);
 
     // Without root's privilege over other users' files the folder itself is unreadable.
     fs::set_permissions(&context, fs::Permissions::from_mode(0o000)).unwrap();

@@ -48,7 +48,7 @@ fn root_a_time_that_a_step_sets_is_content() {
         let mut times = Vec::new();
         for year in [2001, 2002] {
             let dockerfile = format!(
-                "FROM busybox AS build\nRUN touch -d {year}-01-01 /a\nFROM busybox\nCOPY --from=build /a /a\n"
+                "FROM busybox AS build\nRUN touch -d '{year}-01-01 00:00:00' /a\nFROM busybox\nCOPY --from=build /a /a\n"
             );
             let context = calque.context("app", &[("Dockerfile", dockerfile.as_str())]);
             calque.build(&context, "app");

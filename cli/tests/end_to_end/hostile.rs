@@ -217,8 +217,8 @@ fn root_r3_no_descriptor_of_the_host_is_inherited() {
             .unwrap();
         let seen = String::from_utf8_lossy(&output.stdout);
         let descriptors: Vec<&str> = seen.lines().filter(|line| line.contains("->")).collect();
-        // 0, 1, 2 and the folder that `ls` reads.
-        assert_eq!(descriptors.len(), 4, "{kernel:?}: {seen}{}", String::from_utf8_lossy(&output.stderr));
+        // 0, 1 and 2: the folder that `ls` read is closed when it follows the links.
+        assert_eq!(descriptors.len(), 3, "{kernel:?}: {seen}{}", String::from_utf8_lossy(&output.stderr));
         assert!(!seen.contains("outside"), "{seen}");
 
         let context =
@@ -363,7 +363,10 @@ fn root_r10_a_secret_is_nowhere_afterwards() {
     let built =
         calque.build_with(&context, "app", &["--secret", &format!("id=token,src={}", secret.display())]);
     assert!(!built.stderr.contains(token), "it is masked in what a step prints: {}", built.stderr);
-    assert_eq!(calque.shell("app", "cat /length; ls /run/secrets 2>/dev/null"), format!("{}\n", token.len()));
+    assert_eq!(
+        calque.shell("app", "cat /length; ls /run/secrets 2>/dev/null || true"),
+        format!("{}\n", token.len())
+    );
     assert!(!calque.ok(["history", "--no-trunc", "app"]).stdout.contains(token));
     assert_eq!(files_containing(calque.store(), token.as_bytes()), Vec::<PathBuf>::new());
 }

@@ -9,7 +9,7 @@ WORKDIR /work/deep
 COPY --chmod=0640 a.txt b/ ./
 RUN mkdir /made && echo made > /made/file && ln /made/file /made/hard && ln -s file /made/soft \\
     && chown 1234:2345 /made/file && mkfifo /made/pipe && rm /etc/shadow && rm -r /var/www && mkdir /var/www \\
-    && touch -h -d 2001-02-03 /made/soft && touch -d 2001-02-03 /made/file /made/pipe /made /etc /var/www /var /
+    && touch -h -d '2001-02-03 00:00:00' /made/soft && touch -d '2001-02-03 00:00:00' /made/file /made/pipe /made /etc /var/www /var /
 FROM busybox
 COPY --from=made /made/ /made/
 COPY --from=made --chown=5:6 /work /work

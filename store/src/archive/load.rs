@@ -28,6 +28,9 @@ pub struct Loaded {
     pub image: Image,
     /// The names that the archive gives it. Nothing is tagged.
     pub references: Vec<Reference>,
+    /// How the index of an OCI layout tells it from others: its `org.opencontainers.image.ref.name` (often a bare tag)
+    /// and the digest of its manifest.
+    pub selectors: Vec<String>,
 }
 
 /// An archive can't be loaded.
@@ -245,9 +248,15 @@ impl Load<'_> {
         for descriptor in for_this_machine(&descriptors)? {
             let image = self.image(descriptor, 0)?;
             let names = names_of(descriptor);
+            let annotation = |key: &str| descriptor.annotations().as_ref().and_then(|all| all.get(key));
+            let mut selectors = vec![descriptor.digest().to_string()];
+            selectors.extend(annotation(REF_NAME).cloned());
             match loaded.iter_mut().find(|known| known.image.id == image.id) {
-                Some(known) => known.references.extend(names),
-                None => loaded.push(Loaded { image, references: names }),
+                Some(known) => {
+                    known.references.extend(names);
+                    known.selectors.extend(selectors);
+                }
+                None => loaded.push(Loaded { image, references: names, selectors }),
             }
         }
         Ok(loaded)
@@ -322,7 +331,7 @@ impl Load<'_> {
             // A name that docker wouldn't write names nothing.
             let names = image.repo_tags.unwrap_or_default();
             let references = names.iter().filter_map(|name| name.parse().ok()).collect();
-            loaded.push(Loaded { image: put, references });
+            loaded.push(Loaded { image: put, references, selectors: Vec::new() });
         }
         Ok(loaded)
     }
@@ -465,12 +474,15 @@ fn no_platform(descriptors: &[&Descriptor]) -> LoadError {
 }
 
 /// The names in a descriptor's annotations: containerd's is whole, OCI's may be a mere tag, which names nothing.
+/// The annotation with an image's tag or name.
+const REF_NAME: &str = "org.opencontainers.image.ref.name";
+
 fn names_of(descriptor: &Descriptor) -> Vec<Reference> {
     let annotations = descriptor.annotations().as_ref();
     let value = |key: &str| annotations.and_then(|all| all.get(key));
     if let Some(reference) = value("io.containerd.image.name").and_then(|name| name.parse().ok()) {
         return vec![reference];
     }
-    let name = value("org.opencontainers.image.ref.name").filter(|name| name.contains([':', '/']));
+    let name = value(REF_NAME).filter(|name| name.contains([':', '/']));
     name.and_then(|name| name.parse().ok()).into_iter().collect()
 }
