@@ -1,5 +1,6 @@
 //! Cache records: what a step depended on and what it made.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -152,6 +153,11 @@ impl Store {
         fs::metadata(self.layout().step_document(layer, key)).map_or(0, |found| found.mtime())
     }
 
+    fn last_use_ns(&self, record: &StepRecord) -> (i64, i64) {
+        fs::metadata(self.layout().step_document(record.layer, &record.step_key))
+            .map_or((0, 0), |found| (found.mtime(), found.mtime_nsec()))
+    }
+
     fn forget_layer(&self, layer: LayerId) -> Result<(), IndexError> {
         self.inner.index.write("forget a layer", |transaction| {
             Ok::<_, IndexError>(
@@ -174,7 +180,8 @@ impl Store {
     }
 
     /// Records that `place` may be compared with, nearest first: the same place, else the same text, else the same
-    /// stage; newest first among equals. A few, not all.
+    /// stage; last used first at the same place (what the user saw last is what a change is against), else newest first.
+    /// A few, not all.
     ///
     /// Their layers aren't held: use [`Lease::hold`] before one is read.
     ///
@@ -183,7 +190,7 @@ impl Store {
     /// [`RecordError`] when the index can't be read.
     pub fn earlier_results(&self, place: &StepPlace) -> Result<Vec<StepRecord>, RecordError> {
         const SAME_PLACE: &str = "SELECT record FROM steps WHERE build = ?1 AND stage = ?2 AND position = ?3
-            ORDER BY recorded_ns DESC LIMIT 4";
+            ORDER BY recorded_ns DESC LIMIT 32";
         const SAME_TEXT: &str = "SELECT record FROM steps WHERE text_hash = ?1
             ORDER BY build = ?2 DESC, stage = ?3 DESC, recorded_ns DESC LIMIT 4";
         const SAME_STAGE: &str = "SELECT record FROM steps WHERE build = ?1 AND stage = ?2 AND position <> ?3
@@ -199,7 +206,11 @@ impl Store {
                 }
             };
             let mut same_place = connection.prepare_cached(SAME_PLACE)?;
-            add(same_place.query_map((build, stage, position), parsed_record)?.collect::<Result<_, _>>()?);
+            let records = same_place.query_map((build, stage, position), parsed_record)?;
+            let mut records: Vec<StepRecord> = records.collect::<Result<_, _>>()?;
+            records.sort_by_cached_key(|record| Reverse(self.last_use_ns(record)));
+            records.truncate(4);
+            add(records);
             let mut same_text = connection.prepare_cached(SAME_TEXT)?;
             let hash = text_hash(&place.text);
             add(same_text.query_map((hash, build, stage), parsed_record)?.collect::<Result<_, _>>()?);
@@ -281,7 +292,7 @@ impl Store {
             .filter(|name| name.starts_with("step-") && name.ends_with(".json"))
             .filter_map(|name| read_json_lossy(&dir.join(name)))
             .collect();
-        documents.sort_by_key(|document| std::cmp::Reverse(document.recorded_ns));
+        documents.sort_by_key(|document| Reverse(document.recorded_ns));
         Ok(documents.into_iter().map(|document| document.record).collect())
     }
 
@@ -424,6 +435,26 @@ fn insert_node_file(transaction: &Transaction<'_>, path: &Path) -> rusqlite::Res
 mod tests {
     use super::*;
     use crate::testing::{Place, inputs, key, layer, record};
+
+    #[test]
+    fn the_earlier_result_that_was_used_last_is_the_nearest() {
+        let place = Place::new();
+        let store = place.open();
+        let layer = layer(&store, "a");
+        for name in ["a", "b"] {
+            let step = record(name, layer.id());
+            store.put_step(StepRecord { place: record("a", layer.id()).place, ..step }, vec![]).unwrap();
+        }
+        let nearest = || store.earlier_results(&record("a", layer.id()).place).unwrap()[0].step_key;
+        assert_eq!(nearest(), key("b"));
+        // The clock of file times is coarse.
+        let mut lease = store.lease().unwrap();
+        let seen = std::iter::repeat_with(|| {
+            store.find_step(&key("a"), &mut lease).unwrap().unwrap();
+            nearest()
+        });
+        assert!(seen.take(1000).any(|nearest| nearest == key("a")));
+    }
 
     #[test]
     fn a_layer_knows_the_steps_that_made_it() {

@@ -127,9 +127,9 @@ const CAUSES: [(&str, Change, &str, &[&str]); 14] = [
         "shell",
         |p| p.edit_dockerfile("ENV MODE=fast", "SHELL [\"/bin/ash\", \"-c\"]\nENV MODE=fast"),
         "RUN cat",
-        &["SHELL"],
+        &["/bin/sh → /bin/ash"],
     ),
-    ("user", |p| p.edit_dockerfile("RUN cat", "USER 0:0\nRUN cat"), "RUN cat", &["USER"]),
+    ("user", |p| p.edit_dockerfile("RUN cat", "USER 0:0\nRUN cat"), "RUN cat", &["user", "0:0"]),
     (
         "base image",
         |p| base(p.calque, "base:1", "second"),
