@@ -262,6 +262,8 @@ mod tests {
                     for _ in 0..300 {
                         let _held = FileLock::new(&path).unwrap();
                         assert_eq!(inside.fetch_add(1, Ordering::SeqCst), 0);
+                        // Time for another to come in.
+                        std::thread::sleep(std::time::Duration::from_micros(20));
                         inside.fetch_sub(1, Ordering::SeqCst);
                     }
                 });
