@@ -55,6 +55,9 @@ pub enum BuildLogError {
     /// A file can't be made or written.
     #[error(transparent)]
     File(#[from] FileError),
+    /// A failed step's upper would take what the next build needs.
+    #[error("the disk is nearly full")]
+    NearlyFull,
 }
 
 impl Store {
@@ -74,7 +77,8 @@ impl Store {
         Ok(BuildLog { store: self.clone(), id, path, info: info.clone() })
     }
 
-    /// Keeps the upper of a failed step under `failed/` and says where. Only the last few are kept.
+    /// Keeps the upper of a failed step under `failed/` and says where. Only the last few are kept, and none on a disk
+    /// of which less than a twentieth is free: a step that filled the disk would leave no room for the next build.
     ///
     /// # Errors
     ///
@@ -87,8 +91,13 @@ impl Store {
             .take(64)
             .collect();
         let path = self.layout().failed().join(format!("{time:011x}{}-{plain}", random_hex::<2>()));
+        let failed = self.layout().failed();
+        let disk = rustix::fs::statvfs(&failed).on("look at the file system of", &failed)?;
+        if disk.f_bavail < disk.f_blocks / 20 {
+            return Err(BuildLogError::NearlyFull);
+        }
         draft.place(&path)?;
-        self.keep_newest(&self.layout().failed(), FAILED_KEPT)?;
+        self.keep_newest(&failed, FAILED_KEPT)?;
         Ok(path)
     }
 

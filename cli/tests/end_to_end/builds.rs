@@ -52,7 +52,7 @@ COPY one.txt ${DEST}/x
         let seen = calque.shell(
             "app",
             "cat /file /made/dir/one.txt; cd /contents; find . -type f | sort; cd /several; ls; stat -c %a two.txt; ls /wild; \
-             stat -c '%U:%G %a' /owned; stat -c %u:%g /numeric /numeric/a /numeric/sub/b; for link in relative absolute dangling; do readlink /links/$link; done; \
+             stat -c '%U:%G %a' /owned; stat -c %u:%g /numeric /numeric/a /numeric/sub/b; for l in relative absolute dangling; do readlink /links/$l; done; \
              cat '/a b/with space.txt'; cat /here/one /here/two; cat /work/relative /work/one.txt /from-env/x; stat -c '%u:%g %a' /made /made/dir /contents",
         );
         assert_eq!(

@@ -14,7 +14,7 @@ FROM busybox AS made
 RUN mkdir -p /made/deep && echo made > /made/file && ln /made/file /made/hard && ln -s ../file /made/deep/soft \\
     && ln -s /made/file /made/absolute && chown -h 1234:2345 /made/deep/soft && chown 65534:100 /made/deep \\
     && chmod 4755 /made/file && chmod 1777 /made/deep && mkfifo /made/pipe && touch /made/empty \\
-    && echo long > \"/made/$(printf '%0200d' 7)\" && echo wild > '/made/ä ö*[x]' && touch -d 2030-01-01 /made/empty
+    && echo long > \"/made/$(printf '%0200d' 7)\" && echo wild > '/made/ä ö*[x]' && touch -d '2030-01-01 00:00:00' /made/empty
 FROM busybox
 COPY tree/ /tree/
 COPY --from=made /made /made
@@ -147,10 +147,10 @@ fn root_skopeo_reads_every_form_of_save() {
     let third = Calque::new(Kernel::Newest);
     let tar = third.dir().join("copied.tar");
     program("tar", &["-C", copied.to_str().unwrap(), "-cf", tar.to_str().unwrap(), "."]);
-    // skopeo writes the config anew, so the ID is another one.
-    let loaded = third.ok(["load", "-q", "-i", tar.to_str().unwrap()]).stdout;
-    let copy = loaded.trim().rsplit(' ').next().unwrap();
-    assert_eq!(third.diff_ids(copy), calque.diff_ids("app:1.0"), "{loaded}");
+    // skopeo rewrites the config for the other format, so the image has another ID; its layers are the same.
+    third.ok(["load", "-i", tar.to_str().unwrap()]);
+    let loaded = third.ok(["image", "ls", "-aq"]).stdout;
+    assert_eq!(third.diff_ids(loaded.trim()), calque.diff_ids("app:1.0"));
 }
 
 #[test]
