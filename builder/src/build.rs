@@ -267,7 +267,6 @@ fn layout_image(
                     .references
                     .iter()
                     .any(|name| name.tag() == Some(wanted) || name.familiar() == wanted)
-                || loaded.tags.iter().any(|tag| tag == wanted)
         })
     });
     match (fitting.next(), fitting.next(), reference) {

@@ -23,7 +23,7 @@ const GROUPS: [(&str, &str); 5] = [
     ("system", "Manage calque's store"),
 ];
 
-/// The name under which calque starts itself to make the store durable.
+/// The name under which calque starts itself to make the store durable and to sweep it.
 const SETTLE: &str = "__settle";
 
 /// What all commands share.
@@ -48,7 +48,8 @@ impl App {
         Store::open(options).map_err(|error| fail(&error))
     }
 
-    /// Has what the command left in the store made durable by a process of its own, which nobody waits for.
+    /// Has what the command left in the store made durable, and what it threw away unlinked, by a process of its own
+    /// which nobody waits for.
     pub(crate) fn settle_later(&self) {
         let Ok(place) = settings::store_place(self.root.as_deref()) else { return };
         // Failing is no harm: what isn't marked durable is only lost when the machine crashes.
@@ -123,14 +124,14 @@ pub(crate) fn main(line: Vec<OsString>) -> ExitCode {
     }
 }
 
-/// Makes the store durable, out of reach of the terminal that the command was started from.
+/// Makes the store durable and sweeps it, out of reach of the terminal that the command was started from.
 fn settle(root: PathBuf, runtime: PathBuf) -> ExitCode {
     let _ = rustix::process::setsid();
     let options = StoreOptions { root, runtime, mode: StoreMode::Root };
-    match Store::open(options).map(|store| store.settle()) {
-        Ok(Ok(())) => ExitCode::SUCCESS,
-        _ => ExitCode::FAILURE,
-    }
+    let Ok(store) = Store::open(options) else { return ExitCode::FAILURE };
+    // Sweeping first: what is thrown away needn't be synced.
+    let swept = store.sweep().is_ok();
+    if store.settle().is_ok() && swept { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 fn execute(line: &[OsString]) -> Result<u8, Failure> {

@@ -46,6 +46,15 @@ pub enum GcError {
 }
 
 impl Store {
+    /// How many things lie in the trash, waiting for a [`Store::sweep`].
+    ///
+    /// # Errors
+    ///
+    /// [`GcError`] when its folder can't be read.
+    pub fn trash_entries(&self) -> Result<usize, GcError> {
+        Ok(names_in(&self.layout().trash())?.len())
+    }
+
     /// Removes what nothing names and unlinks the trash. For after a command, in a detached process: slow.
     ///
     /// # Errors

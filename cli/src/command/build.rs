@@ -101,6 +101,8 @@ fn execute(invocation: &Invocation<'_>) -> Result<u8, Failure> {
     let outcome = match result {
         Ok(outcome) => outcome,
         Err(error) => {
+            // What the failed build had half made is in the trash: a disk that it filled gets room again.
+            invocation.app.settle_later();
             return Err(report::build_failure(&error, &request.dockerfile, interrupt.exit_code()));
         }
     };
@@ -284,12 +286,20 @@ fn dockerfile(file: Option<&str>, context: &Path) -> Result<(Source, Option<Path
         return Ok((text("Dockerfile", bytes)?, None));
     }
     let Some(name) = file else {
-        let found = DOCKERFILE_NAMES.iter().find(|name| context.join(name).is_file());
-        let Some(name) = found else {
-            return Err(no_dockerfile(context));
-        };
-        let path = context.join(name);
-        return Ok((read(name, &path)?, Some(path)));
+        for name in DOCKERFILE_NAMES {
+            let path = context.join(name);
+            match fs::metadata(&path) {
+                Ok(metadata) if metadata.is_file() => return Ok((read(name, &path)?, Some(path))),
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => {
+                    let message =
+                        format!("cannot look into the build context `{}`: {error}", context.display());
+                    return Err(Failure::message(1, message));
+                }
+            }
+        }
+        return Err(no_dockerfile(context));
     };
     // docker looks beside the caller; podman and buildah in the context too.
     let beside = PathBuf::from(name);

@@ -20,7 +20,7 @@ fn execute(invocation: &Invocation<'_>) -> Result<u8, Failure> {
     let names = invocation.arguments(Count::AtLeast(1))?;
     let is_forced = invocation.is_on("force");
     let store = invocation.app.store(1)?;
-    for_each(invocation, &names, |name| match runner::remove(&store, name, is_forced) {
+    let result = for_each(invocation, &names, |name| match runner::remove(&store, name, is_forced) {
         Ok(()) => Ok(output::print_line(name)?),
         Err(error @ runner::RemoveError::Find(store::FindContainerError::NotFound(_))) if is_forced => {
             Err(Attempt::Forgiven(Failure::error(1, &error)))
@@ -29,5 +29,8 @@ fn execute(invocation: &Invocation<'_>) -> Result<u8, Failure> {
             Failure::error(1, &error).hint("stop it first, or use `-f` to kill it".to_owned()),
         )),
         Err(error) => Err(Attempt::Failed(Failure::error(1, &error))),
-    })
+    });
+    // Outlives this command: unlinking may take long.
+    invocation.app.settle_later();
+    result
 }

@@ -24,13 +24,16 @@ fn execute(invocation: &Invocation<'_>) -> Result<u8, Failure> {
     let names = invocation.arguments(Count::AtLeast(1))?;
     let is_forced = invocation.is_on("force");
     let store = invocation.app.store(1)?;
-    for_each(invocation, &names, |name| match store.remove_image(name, is_forced) {
+    let result = for_each(invocation, &names, |name| match store.remove_image(name, is_forced) {
         Ok(removed) => Ok(output::print(&removed.iter().map(line).collect::<String>())?),
         Err(error @ RemoveImageError::Find(FindImageError::NotFound { .. })) if is_forced => {
             Err(Attempt::Forgiven(Failure::error(1, &error)))
         }
         Err(error) => Err(Attempt::Failed(Failure::error(1, &error))),
-    })
+    });
+    // Outlives this command: unlinking may take long.
+    invocation.app.settle_later();
+    result
 }
 
 fn line(removed: &Removed) -> String {

@@ -31,6 +31,9 @@ pub(crate) const VERB: Verb = Verb {
     execute,
 };
 
+/// How many removed containers wait in the trash before a run has it emptied.
+const TRASH_BEFORE_SWEEP: usize = 32;
+
 /// Exit code of what calque itself couldn't do.
 const FAILED: u8 = 125;
 /// So many SIGINT or SIGTERM kill a container that doesn't end by them (docker's number).
@@ -99,7 +102,12 @@ fn execute(invocation: &Invocation<'_>) -> Result<u8, Failure> {
         container.notes().iter().for_each(|note| output::note(note));
     }
     forward_signals(signals, Arc::clone(&container))?;
-    container.wait(&now).map_err(|error| match error {
+    let ended = container.wait(&now);
+    // Starting a sweeper costs more than a small container's trash.
+    if record.auto_remove && store.trash_entries().is_ok_and(|entries| entries >= TRASH_BEFORE_SWEEP) {
+        invocation.app.settle_later();
+    }
+    ended.map_err(|error| match error {
         // The container's own code is what the caller waits for.
         runner::EndError::Record { code, .. } => Failure::error(code.max(1), &error),
         _ => Failure::error(FAILED, &error),

@@ -121,15 +121,15 @@ const CAUSES: [(&str, Change, &str, &[&str]); 14] = [
         "> /result",
         &["ARG VERSION: 1 → 3"],
     ),
-    ("ENV", |p| p.edit_dockerfile("ENV MODE=fast", "ENV MODE=slow"), "RUN cat", &["ENV MODE: fast → slow"]),
-    ("RUN text", |p| p.edit_dockerfile("$VERSION $MODE", "$MODE $VERSION"), "RUN cat", &["RUN"]),
+    ("ENV", |p| p.edit_dockerfile("ENV MODE=fast", "ENV MODE=slow"), "> /result", &["ENV MODE: fast → slow"]),
+    ("RUN text", |p| p.edit_dockerfile("$VERSION $MODE", "$MODE $VERSION"), "> /result", &["RUN"]),
     (
         "shell",
         |p| p.edit_dockerfile("ENV MODE=fast", "SHELL [\"/bin/ash\", \"-c\"]\nENV MODE=fast"),
         "> /result",
         &["/bin/sh → /bin/ash"],
     ),
-    ("user", |p| p.edit_dockerfile("RUN cat", "USER 0:0\nRUN cat"), "RUN cat", &["user", "0:0"]),
+    ("user", |p| p.edit_dockerfile("RUN cat", "USER 0:0\nRUN cat"), "> /result", &["user", "0:0"]),
     (
         "base image",
         |p| base(p.calque, "base:1", "second"),

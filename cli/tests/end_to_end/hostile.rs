@@ -590,6 +590,6 @@ fn root_r8_an_archive_that_is_not_what_it_says_is_refused() {
     // A cut archive.
     let whole = fs::read(archive(&calque, "cut", &good, None)).unwrap();
     let cut = calque.dir().join("cut-short.tar");
-    fs::write(&cut, &whole[..whole.len() / 2]).unwrap();
+    fs::write(&cut, &whole[..2000]).unwrap();
     calque.run(["load", "-i", cut.to_str().unwrap()]).assert_code(1);
 }
