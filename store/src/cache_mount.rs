@@ -126,15 +126,20 @@ impl Store {
             let ready = path.join("ready");
             // Whoever is first fills it, and nobody else sees it before.
             let exclusive = sharing != Sharing::Shared || !ready.exists();
-            let (try_operation, operation) = if exclusive {
-                (FlockOperation::NonBlockingLockExclusive, FlockOperation::LockExclusive)
+            let try_operation = if exclusive {
+                FlockOperation::NonBlockingLockExclusive
             } else {
-                (FlockOperation::NonBlockingLockShared, FlockOperation::LockShared)
+                FlockOperation::NonBlockingLockShared
             };
             if !lock::try_lock_as(&dir, try_operation).on("lock", path)? {
                 match wait() {
                     Wait::GiveUp => return Ok(None),
-                    Wait::Block => lock::lock(&dir, operation).on("lock", path)?,
+                    Wait::Block if sharing == Sharing::Shared => {
+                        // Only until it is filled, not until its user is done; then looked at anew.
+                        lock::lock(&dir, FlockOperation::LockShared).on("lock", path)?;
+                        continue;
+                    }
+                    Wait::Block => lock::lock(&dir, FlockOperation::LockExclusive).on("lock", path)?,
                 }
             }
             // It may have been pruned, or filled, meanwhile.
@@ -255,6 +260,29 @@ mod tests {
         let mut mount = store.cache_mount("default", id, sharing, &mut no_wait).unwrap();
         mount.set_ready().unwrap();
         mount
+    }
+
+    #[test]
+    fn a_shared_mount_that_somebody_fills_is_waited_for_only_until_it_is_filled() {
+        let place = Place::new();
+        let store = place.open();
+        let mut first = store.cache_mount("default", "c", Sharing::Shared, &mut no_wait).unwrap();
+        assert!(first.is_new());
+        std::thread::scope(|scope| {
+            let (sender, receiver) = mpsc::channel();
+            let other = store.clone();
+            let waiter = scope.spawn(move || {
+                other
+                    .cache_mount("default", "c", Sharing::Shared, &mut || sender.send(()).unwrap())
+                    .unwrap()
+                    .is_new()
+            });
+            receiver.recv().unwrap();
+            first.set_ready().unwrap();
+            // `first` is still held.
+            assert!(!waiter.join().unwrap());
+        });
+        drop(first);
     }
 
     #[test]
