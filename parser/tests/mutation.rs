@@ -1,6 +1,5 @@
 //! The corpus of golden cases, changed at random: a slice of what the fuzz targets do, the same in every run.
 
-#![expect(clippy::print_stdout, reason = "a random test prints its seed")]
 
 use std::fs;
 use std::path::Path;

@@ -1,6 +1,5 @@
 //! [`Merged`] against the overlay that the kernel makes of the same trees.
 
-#![expect(clippy::print_stdout, reason = "the seed of a run, shown where it fails")]
 
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, OwnedFd};

@@ -2,7 +2,6 @@
 //!
 //! The tests run this binary again under `unshare(1)`, with [`PLACE`] in its environment.
 
-#![expect(clippy::print_stdout, reason = "seeds and counts of a run, shown where it fails")]
 
 use std::error::Error;
 use std::fs;
