@@ -1,6 +1,5 @@
 //! The corpus of golden cases, changed at random: a slice of what the fuzz targets do, the same in every run.
 
-
 use std::fs;
 use std::path::Path;
 
