@@ -1,6 +1,5 @@
 //! [`Merged`] against the overlay that the kernel makes of the same trees.
 
-
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};

@@ -2,7 +2,6 @@
 //!
 //! The tests run this binary again under `unshare(1)`, with [`PLACE`] in its environment.
 
-
 use std::error::Error;
 use std::fs;
 use std::path::{Path, PathBuf};

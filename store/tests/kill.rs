@@ -288,9 +288,16 @@ fn check(dir: &Path, expected: &mut Expected) {
     assert!(total.abs_diff(du) <= du / 100, "df says {total}, du {du}");
 }
 
-fn kill_again_and_again(seed: u64, kills: u64) {
+/// `stores` times a new store, whose writers are killed `kills` times.
+fn kill_again_and_again(seed: u64, stores: u64, kills: u64) {
     let mut seed = Seed::from_environment(seed);
     println!("seed {}", seed.value());
+    for _ in 0..stores {
+        kill_in_one_store(&mut seed, kills);
+    }
+}
+
+fn kill_in_one_store(seed: &mut Seed, kills: u64) {
     let dir = tempfile::tempdir().unwrap();
     let mut expected = Expected::default();
     for number in 0..kills {
@@ -321,11 +328,11 @@ fn kill_again_and_again(seed: u64, kills: u64) {
 
 #[test]
 fn kill_minus_nine_loses_nothing_recorded_and_leaves_nothing() {
-    kill_again_and_again(42, 20);
+    kill_again_and_again(42, 1, 20);
 }
 
 #[test]
 #[ignore = "soak: kills a writer 1000 times"]
 fn soak_kill_minus_nine() {
-    kill_again_and_again(4242, 1000);
+    kill_again_and_again(4242, 25, 40);
 }
