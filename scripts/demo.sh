@@ -44,8 +44,8 @@ echo "A text about layers, one more time." >>app/data/layers.txt
 show build -t app:1.1 app
 before=$(calque image ls -q app:1.1)
 
-say "A comment changed in the program. The step that strips comments runs again, makes the same file as before, and what"
-say "depends on that file stays cached: the image is the same one"
+say "A comment changed in the program. The step that strips comments runs again and makes the same files as before:
+# what depends on them stays cached, and the image is the same one"
 sed -i 's/^# How many to print\./# How many words to print./' app/src/words.sh
 show build -t app:1.2 app
 after=$(calque image ls -q app:1.2)

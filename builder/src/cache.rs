@@ -244,7 +244,14 @@ impl StepSite<'_, '_> {
         let earlier = self.store_call("look a step up", |store| Ok(store.earlier_results(&place)?))?;
         let store = self.executor.services.store;
         if use_cache {
-            let explanation = cause::explain(inputs, &earlier, &mut |id| store.input_node(id).ok().flatten());
+            // Another step of the same stage says nothing of this one, which then is new.
+            let comparable: Vec<StepRecord> = earlier
+                .iter()
+                .filter(|record| record.place.position == place.position || record.place.text == place.text)
+                .cloned()
+                .collect();
+            let explanation =
+                cause::explain(inputs, &comparable, &mut |id| store.input_node(id).ok().flatten());
             if explanation.causes.first() != Some(&Cause::NeverBuilt) {
                 self.running.missed(explanation.to_string());
             }

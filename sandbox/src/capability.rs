@@ -26,14 +26,17 @@ impl Capabilities {
     pub(crate) fn of(capabilities: Option<&LinuxCapabilities>) -> Result<Self, LaunchError> {
         let none = CapabilitySets { effective: 0, permitted: 0, inheritable: 0 };
         let Some(capabilities) = capabilities else { return Ok(Self { bounding: 0, sets: none }) };
-        for (name, set) in [("inheritable", capabilities.inheritable()), ("ambient", capabilities.ambient())] {
+        for (name, set) in [("inheritable", capabilities.inheritable()), ("ambient", capabilities.ambient())]
+        {
             if set.as_ref().is_some_and(|set| !set.is_empty()) {
                 return Err(LaunchError::Unsupported { what: format!("{name} capabilities") });
             }
         }
         let (effective, permitted) = (bits(capabilities.effective()), bits(capabilities.permitted()));
         if effective & !permitted != 0 {
-            return Err(LaunchError::Invalid { what: "effective capabilities that are not permitted".into() });
+            return Err(LaunchError::Invalid {
+                what: "effective capabilities that are not permitted".into(),
+            });
         }
         Ok(Self {
             bounding: bits(capabilities.bounding()),

@@ -262,14 +262,10 @@ impl Compiler {
             SetupOp::Capabilities(capabilities) => Step::Capabilities(capabilities.sets),
             SetupOp::NoNewPrivileges => Step::NoNewPrivileges,
             SetupOp::Umask(mask) => Step::Umask(*mask),
-            SetupOp::CloseDescriptors { proc } => {
-                Step::CloseAll { proc: self.mount_at(*proc)? }
+            SetupOp::CloseDescriptors { proc } => Step::CloseAll { proc: self.mount_at(*proc)? },
+            SetupOp::Execute { paths, args, env } => {
+                Step::Execute { paths: texts(paths)?, argv: texts(args)?, envp: texts(env)? }
             }
-            SetupOp::Execute { paths, args, env } => Step::Execute {
-                paths: texts(paths)?,
-                argv: texts(args)?,
-                envp: texts(env)?,
-            },
             SetupOp::JoinCgroup
             | SetupOp::Bind { .. }
             | SetupOp::Stdio
@@ -295,7 +291,12 @@ fn new_fs(kind: &MountKind, attributes: Attributes) -> Option<NewFs> {
         }
         MountKind::CgroupDirectory | MountKind::Dev | MountKind::Devpts | MountKind::Tmpfs => return None,
     };
-    Some(NewFs { fstype: fstype.to_owned(), flags, strings: Vec::new(), attributes: attributes.flags().bits() })
+    Some(NewFs {
+        fstype: fstype.to_owned(),
+        flags,
+        strings: Vec::new(),
+        attributes: attributes.flags().bits(),
+    })
 }
 
 fn text(text: &str) -> Result<CString, NulError> {

@@ -64,11 +64,12 @@ pub(crate) fn parse(options: &[String]) -> Result<(Attributes, Vec<FsOption>), L
         }
         match option.as_str() {
             // What a new mount has anyway; and `rbind`, whose meaning is decided by the type.
-            "rw" | "suid" | "exec" | "dev" | "relatime" | "defaults" | "private" | "rprivate" | "rbind" | "bind" => {}
+            "rw" | "suid" | "exec" | "dev" | "relatime" | "defaults" | "private" | "rprivate" | "rbind"
+            | "bind" => {}
             // The new instance is the only kind since Linux 4.7.
             "newinstance" => {}
-            "shared" | "rshared" | "slave" | "rslave" | "unbindable" | "runbindable" | "rro" | "idmap" | "ridmap"
-            | "tmpcopyup" => {
+            "shared" | "rshared" | "slave" | "rslave" | "unbindable" | "runbindable" | "rro" | "idmap"
+            | "ridmap" | "tmpcopyup" => {
                 return Err(LaunchError::Unsupported { what: format!("mount option `{option}`") });
             }
             _ => rest.push(match option.split_once('=') {

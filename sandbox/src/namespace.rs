@@ -31,7 +31,9 @@ impl Namespaces {
         }
         for (kind, name) in [(LinuxNamespaceType::Mount, "mount"), (LinuxNamespaceType::Pid, "pid")] {
             if !has(kind) {
-                return Err(LaunchError::Unsupported { what: format!("sharing the host's {name} namespace") });
+                return Err(LaunchError::Unsupported {
+                    what: format!("sharing the host's {name} namespace"),
+                });
             }
         }
         Ok(Self {
@@ -81,8 +83,11 @@ mod tests {
 
     #[test]
     fn a_namespace_to_join_is_refused() {
-        let namespace =
-            LinuxNamespaceBuilder::default().typ(LinuxNamespaceType::Network).path("/proc/1/ns/net").build().unwrap();
+        let namespace = LinuxNamespaceBuilder::default()
+            .typ(LinuxNamespaceType::Network)
+            .path("/proc/1/ns/net")
+            .build()
+            .unwrap();
         assert!(Namespaces::of(&[namespace]).unwrap_err().to_string().contains("joining"));
     }
 }

@@ -187,7 +187,9 @@ impl Plan {
     /// The mounts, in order: a [`Place::mount`] is a position among them.
     pub fn mounts(&self) -> impl Iterator<Item = (&MountKind, &Place, Attributes, &[FsOption])> {
         self.ops.iter().filter_map(|op| match op {
-            SetupOp::Mount { kind, place, attributes, options } => Some((kind, place, *attributes, options.as_slice())),
+            SetupOp::Mount { kind, place, attributes, options } => {
+                Some((kind, place, *attributes, options.as_slice()))
+            }
             _ => None,
         })
     }
@@ -240,10 +242,14 @@ impl Planner<'_> {
         let kind = match mount.typ().as_deref().unwrap_or("none") {
             "proc" => MountKind::Proc,
             "sysfs" if namespaces.network => MountKind::Sysfs,
-            "sysfs" => return Err(invalid("a sysfs of the host's network must be given as a bind of `/sys`")),
+            "sysfs" => {
+                return Err(invalid("a sysfs of the host's network must be given as a bind of `/sys`"));
+            }
             // A new mount of the host's sysfs, not a bind: nothing that the host has mounted below comes along
             // (rule R12: its cgroups, debugfs, tracefs).
-            "none" | "bind" if source == Path::new("/sys") && target == Path::new("/sys") && !namespaces.network => {
+            "none" | "bind"
+                if source == Path::new("/sys") && target == Path::new("/sys") && !namespaces.network =>
+            {
                 attributes = attributes.and(Attributes::READONLY);
                 MountKind::Sysfs
             }
@@ -251,7 +257,9 @@ impl Planner<'_> {
             "mqueue" => return Err(invalid("an mqueue without an IPC namespace")),
             "cgroup" | "cgroup2" => {
                 if !attributes.flags().contains(Attributes::READONLY.flags()) {
-                    return Err(LaunchError::Unsupported { what: "a cgroup mount that can be written".into() });
+                    return Err(LaunchError::Unsupported {
+                        what: "a cgroup mount that can be written".into(),
+                    });
                 }
                 return self.cgroup(target, attributes, namespaces);
             }
@@ -273,7 +281,9 @@ impl Planner<'_> {
         match (&kind, target.to_str()) {
             (MountKind::Proc, Some("/proc")) | (MountKind::Sysfs, Some("/sys")) => {}
             (MountKind::Proc | MountKind::Sysfs, _) => {
-                return Err(LaunchError::Unsupported { what: format!("`{}` as a place for it", target.display()) });
+                return Err(LaunchError::Unsupported {
+                    what: format!("`{}` as a place for it", target.display()),
+                });
             }
             (_, Some("/proc" | "/sys" | "/")) => {
                 return Err(invalid(format!("nothing else can be mounted on `{}`", target.display())));
@@ -292,9 +302,13 @@ impl Planner<'_> {
         let Some(map) = &self.facts.id_map else { return Ok(()) };
         let is_id = |key: &str| matches!(key, "uid" | "gid");
         for (key, value) in options.iter_mut().filter(|(key, _)| is_id(key)) {
-            let outside = value.as_deref().and_then(|value| value.parse().ok()).and_then(|id| map.outside(id));
+            let outside =
+                value.as_deref().and_then(|value| value.parse().ok()).and_then(|id| map.outside(id));
             let Some(outside) = outside else {
-                return Err(invalid(format!("mount option `{key}={}`", value.as_deref().unwrap_or_default())));
+                return Err(invalid(format!(
+                    "mount option `{key}={}`",
+                    value.as_deref().unwrap_or_default()
+                )));
             };
             *value = Some(outside.to_string());
         }
@@ -378,13 +392,21 @@ impl Planner<'_> {
                 let kernels = matches!(
                     kind,
                     Some((
-                        MountKind::Proc | MountKind::Sysfs | MountKind::CgroupDirectory | MountKind::CgroupUnified
-                        | MountKind::CgroupLegacy(_) | MountKind::Devpts | MountKind::Mqueue,
+                        MountKind::Proc
+                            | MountKind::Sysfs
+                            | MountKind::CgroupDirectory
+                            | MountKind::CgroupUnified
+                            | MountKind::CgroupLegacy(_)
+                            | MountKind::Devpts
+                            | MountKind::Mqueue,
                         _
                     ))
                 );
                 let is_dev = matches!(kind, Some((MountKind::Dev, _)));
-                if kernels && target.starts_with(over) || is_dev && target == *over || target == Path::new("/") {
+                if kernels && target.starts_with(over)
+                    || is_dev && target == *over
+                    || target == Path::new("/")
+                {
                     return Err(invalid(format!("nothing can be bound onto `{}`", target.display())));
                 }
             }
@@ -427,7 +449,8 @@ impl Planner<'_> {
             let own = key.starts_with("net.") && namespaces.network
                 || (key.starts_with("fs.mqueue.") || IPC_SYSCTLS.contains(&key.as_str())) && namespaces.ipc;
             let plain = key.split('.').all(|part| {
-                !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte))
+                !part.is_empty()
+                    && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte))
             });
             if !own || !plain {
                 return Err(LaunchError::Unsupported {
@@ -586,7 +609,10 @@ fn refuse_unknown(spec: &Spec, linux: &Linux, process: &Process) -> Result<(), L
         any("cgroupsPath", linux.cgroups_path().is_some()),
         any("devices", linux.devices().as_ref().is_some_and(|devices| !devices.is_empty())),
         any("a seccomp profile of its own", linux.seccomp().is_some()),
-        any("rootfsPropagation", linux.rootfs_propagation().as_deref().is_some_and(|how| !how.ends_with("private"))),
+        any(
+            "rootfsPropagation",
+            linux.rootfs_propagation().as_deref().is_some_and(|how| !how.ends_with("private")),
+        ),
         any("mountLabel", linux.mount_label().as_deref().is_some_and(|label| !label.is_empty())),
         any("intelRdt", linux.intel_rdt().is_some()),
         any("memoryPolicy", linux.memory_policy().is_some()),
@@ -685,9 +711,13 @@ impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let own = self.namespaces;
         f.write_str("namespaces mount pid")?;
-        for (name, wanted) in
-            [("ipc", own.ipc), ("uts", own.uts), ("network", own.network), ("user", own.user), ("cgroup", own.cgroup)]
-        {
+        for (name, wanted) in [
+            ("ipc", own.ipc),
+            ("uts", own.uts),
+            ("network", own.network),
+            ("user", own.user),
+            ("cgroup", own.cgroup),
+        ] {
             if wanted {
                 write!(f, " {name}")?;
             }

@@ -7,7 +7,9 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, StatxFlags, mkdirat, openat, statx, symlinkat};
+use rustix::fs::{
+    AtFlags, FileType, Mode, OFlags, ResolveFlags, StatxFlags, mkdirat, openat, statx, symlinkat,
+};
 use rustix::io::Errno;
 use sys::kernel::{self, Feature};
 use sys::mount::{self, FsContext, MountAttrFlags};
@@ -47,8 +49,10 @@ pub(crate) fn prepare(
     launcher: &Launcher,
 ) -> Result<Prepared, LaunchError> {
     let mut notes = Vec::new();
-    let prepared_binds =
-        binds.iter().map(|bind| clone_bind(bind, mapping, launcher, &mut notes)).collect::<Result<Vec<_>, _>>()?;
+    let prepared_binds = binds
+        .iter()
+        .map(|bind| clone_bind(bind, mapping, launcher, &mut notes))
+        .collect::<Result<Vec<_>, _>>()?;
     let owner = mapping.and_then(|mapping| mapping.map.outside(0));
     let mut mounts = BTreeMap::new();
     for (position, (kind, place, attributes, options)) in plan.mounts().enumerate() {
@@ -81,7 +85,9 @@ fn make(kind: &MountKind, attributes: Attributes, options: &[FsOption]) -> io::R
     let set = || -> io::Result<()> {
         for (key, value) in options {
             match value {
-                Some(value) => context.set_string(&CString::new(key.as_str())?, &CString::new(value.as_str())?)?,
+                Some(value) => {
+                    context.set_string(&CString::new(key.as_str())?, &CString::new(value.as_str())?)?
+                }
                 None => context.set_flag(&CString::new(key.as_str())?)?,
             }
         }
@@ -110,7 +116,9 @@ fn mount_points(plan: &Plan, position: usize, binds: &[Bind]) -> io::Result<Vec<
     let mut points = Vec::new();
     for op in &plan.ops {
         match op {
-            SetupOp::Mount { place, .. } if place.mount == Some(position) => points.push((place.path.clone(), true)),
+            SetupOp::Mount { place, .. } if place.mount == Some(position) => {
+                points.push((place.path.clone(), true))
+            }
             SetupOp::Bind { index, place, .. } if place.mount == Some(position) => {
                 let bind = binds.get(*index).ok_or(io::ErrorKind::InvalidInput)?;
                 points.push((place.path.clone(), is_directory(&bind.source)?));
@@ -232,10 +240,14 @@ fn unescape(field: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(field.len());
     let mut rest = field;
     while let Some((first, after)) = rest.split_first() {
-        let octal = after.get(..3).filter(|digits| *first == b'\\' && digits.iter().all(|digit| (b'0'..=b'7').contains(digit)));
+        let octal = after
+            .get(..3)
+            .filter(|digits| *first == b'\\' && digits.iter().all(|digit| (b'0'..=b'7').contains(digit)));
         match octal {
             Some(digits) => {
-                bytes.push(digits.iter().fold(0_u8, |value, digit| value.wrapping_mul(8).wrapping_add(digit - b'0')));
+                bytes.push(
+                    digits.iter().fold(0_u8, |value, digit| value.wrapping_mul(8).wrapping_add(digit - b'0')),
+                );
                 rest = after.get(3..).unwrap_or_default();
             }
             None => {
@@ -259,7 +271,10 @@ mod tests {
             4 3 0:3 / /srv/a\\040b/x rw - tmpfs t rw\n\
             5 1 0:4 / /srv/a\\040bc rw - tmpfs t rw\n\
             6 1 0:5 / /srv/a\\040b rw - tmpfs t rw\n";
-        assert_eq!(mount_points_below(table, Path::new("/srv/a b")), [PathBuf::from("x"), PathBuf::from("x/y")]);
+        assert_eq!(
+            mount_points_below(table, Path::new("/srv/a b")),
+            [PathBuf::from("x"), PathBuf::from("x/y")]
+        );
     }
 
     #[test]

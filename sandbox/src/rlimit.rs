@@ -28,6 +28,8 @@ pub(crate) fn number_and_name(limit: PosixRlimitType) -> (u32, &'static str) {
 pub(crate) fn notes<'a>(limits: impl Iterator<Item = (u32, &'a str, u64)>, clamped: u64) -> Vec<String> {
     limits
         .filter(|(number, ..)| clamped & (1 << number) != 0)
-        .map(|(_, name, soft)| format!("the limit of `{name}` can't be raised to {soft} here: left as it was"))
+        .map(|(_, name, soft)| {
+            format!("the limit of `{name}` can't be raised to {soft} here: left as it was")
+        })
         .collect()
 }

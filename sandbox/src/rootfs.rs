@@ -71,9 +71,7 @@ pub(crate) fn mount(
     let root = if kernel::has(Feature::OverlayFd) {
         by_descriptor(&layers, owner, attributes)?
     } else {
-        launcher
-            .run(move |_| by_name(layers, owner, attributes))
-            .map_err(|_| LaunchError::NoLauncher)??
+        launcher.run(move |_| by_name(layers, owner, attributes)).map_err(|_| LaunchError::NoLauncher)??
     };
     // A mounter that its own upper doesn't know gets an overlay that silently can't be written.
     if writable && !readonly && mount::is_read_only(&root).map_err(failed("look at it"))? {
@@ -124,7 +122,11 @@ fn as_owner(owner: Option<u32>) -> io::Result<Option<FsIds>> {
 }
 
 /// Linux 6.15: nothing is attached anywhere, and the kernel says what it didn't like.
-fn by_descriptor(layers: &Layers, owner: Option<u32>, attributes: MountAttrFlags) -> Result<OwnedFd, LaunchError> {
+fn by_descriptor(
+    layers: &Layers,
+    owner: Option<u32>,
+    attributes: MountAttrFlags,
+) -> Result<OwnedFd, LaunchError> {
     let context = FsContext::open(c"overlay").map_err(failed("open overlayfs"))?;
     let step = |op| {
         let context = &context;
@@ -188,7 +190,8 @@ fn by_name(layers: Layers, owner: Option<u32>, attributes: MountAttrFlags) -> Re
         for (key, value) in OPTIONS {
             let _ = write!(options, ",{key}={value}");
         }
-        mkdirat(CWD, "m", Mode::from_raw_mode(0o755)).map_err(|errno| failed("make a stage")(errno.into()))?;
+        mkdirat(CWD, "m", Mode::from_raw_mode(0o755))
+            .map_err(|errno| failed("make a stage")(errno.into()))?;
         let mut flags = MountFlags::NODEV;
         if layers.scratch.is_none() {
             flags |= MountFlags::RDONLY;
@@ -200,7 +203,8 @@ fn by_name(layers: Layers, owner: Option<u32>, attributes: MountAttrFlags) -> Re
         }
         if attributes.contains(MountAttrFlags::MOUNT_ATTR_RDONLY) {
             // Not by the mount's own flag, which is the file system's as well.
-            mount::remount_bind(c"m", MountFlags::NODEV | MountFlags::RDONLY).map_err(failed("make it read-only"))?;
+            mount::remount_bind(c"m", MountFlags::NODEV | MountFlags::RDONLY)
+                .map_err(failed("make it read-only"))?;
         }
         mount::clone_tree_at(CWD, c"m", false).map_err(failed("take it"))
     })();
@@ -233,7 +237,10 @@ pub(crate) fn old_flags(attributes: MountAttrFlags) -> MountFlags {
         (MountAttrFlags::MOUNT_ATTR_NODEV, MountFlags::NODEV),
         (MountAttrFlags::MOUNT_ATTR_NOEXEC, MountFlags::NOEXEC),
     ];
-    pairs.into_iter().filter(|(new, _)| attributes.contains(*new)).fold(MountFlags::empty(), |all, (_, old)| all | old)
+    pairs
+        .into_iter()
+        .filter(|(new, _)| attributes.contains(*new))
+        .fold(MountFlags::empty(), |all, (_, old)| all | old)
 }
 
 /// Sets attributes of detached mounts: by `mount_setattr`, or in the launcher's mount namespace by a remount.
@@ -255,7 +262,12 @@ pub(crate) fn set_attributes(
             if is_dir {
                 mkdirat(&stage, "m", Mode::from_raw_mode(0o755))?;
             } else {
-                openat(&stage, "m", OFlags::CREATE | OFlags::WRONLY | OFlags::CLOEXEC, Mode::from_raw_mode(0o644))?;
+                openat(
+                    &stage,
+                    "m",
+                    OFlags::CREATE | OFlags::WRONLY | OFlags::CLOEXEC,
+                    Mode::from_raw_mode(0o644),
+                )?;
             }
             rustix::process::fchdir(&stage)?;
             mount::attach(&mounts, CWD, c"m")?;

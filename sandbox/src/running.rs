@@ -92,16 +92,18 @@ impl Running {
         // Others may wait as well, but only one of them reaps; nobody holds the lock while the container runs.
         let failed = |source: io::Error| WaitError::Wait { pid: self.pid, source };
         let mut poll = [rustix::event::PollFd::new(&self.pidfd, rustix::event::PollFlags::IN)];
-        rustix::io::retry_on_intr(|| rustix::event::poll(&mut poll, None)).map_err(|errno| failed(errno.into()))?;
+        rustix::io::retry_on_intr(|| rustix::event::poll(&mut poll, None))
+            .map_err(|errno| failed(errno.into()))?;
         let mut end = self.end.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(end) = *end {
             return Ok(end.exit);
         }
         // The kernel ends the first process of a process ID namespace only after all others in it, and with the last
         // process its mounts go.
-        let status = rustix::io::retry_on_intr(|| waitid(WaitId::PidFd(self.pidfd.as_fd()), WaitIdOptions::EXITED))
-            .map_err(|errno| failed(errno.into()))?
-            .ok_or_else(|| failed(io::ErrorKind::WouldBlock.into()))?;
+        let status =
+            rustix::io::retry_on_intr(|| waitid(WaitId::PidFd(self.pidfd.as_fd()), WaitIdOptions::EXITED))
+                .map_err(|errno| failed(errno.into()))?
+                .ok_or_else(|| failed(io::ErrorKind::WouldBlock.into()))?;
         let exit = match (status.exit_status(), status.terminating_signal()) {
             (Some(code), _) => Exit::Code(code),
             (None, Some(signal)) => Exit::Signal(signal),

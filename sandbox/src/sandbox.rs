@@ -11,7 +11,7 @@ use crate::cgroup::{self, Group, Hierarchies, Limits};
 use crate::error::{LaunchError, OpenError};
 use crate::idmap::IdMap;
 use crate::init::{self, Parts};
-use crate::launch::{CgroupSettings, Launch, SandboxSettings, SeccompPolicy};
+use crate::launch::{CgroupSettings, Launch, SandboxSettings, SeccompPolicy, Stdio};
 use crate::launcher::Launcher;
 use crate::namespace::Namespaces;
 use crate::plan::{CgroupFacts, Facts, Plan, SetupOp};
@@ -19,6 +19,19 @@ use crate::rlimit;
 use crate::rootfs::{self, Mapping, RootError};
 use crate::running::Running;
 use crate::{prepare, seccomp};
+
+/// Makes the container's user the owner of anonymous pipes on its stdio, so that `/dev/stderr` and its kind can be
+/// opened anew there (runc does so). Others, such as files and terminals, keep the owner that the caller sees.
+fn give_pipes(stdio: &Stdio, owner: Option<u32>) {
+    const PIPEFS_MAGIC: i64 = 0x5049_5045;
+    let Some(owner) = owner else { return };
+    for fd in [&stdio.stdin, &stdio.stdout, &stdio.stderr] {
+        if rustix::fs::fstatfs(fd).is_ok_and(|found| found.f_type == PIPEFS_MAGIC) {
+            // Where it can't be done the program can still write to what it inherited.
+            let _ = rustix::fs::fchown(fd, Some(rustix::fs::Uid::from_raw(owner)), None);
+        }
+    }
+}
 
 /// Starts containers.
 ///
@@ -103,7 +116,9 @@ impl Sandbox {
             (SeccompPolicy::Unconfined, _) => Vec::new(),
             (SeccompPolicy::Default, Some(program)) => program.clone(),
             (SeccompPolicy::Default, None) => {
-                return Err(LaunchError::Unsupported { what: "the system call filter on this architecture".into() });
+                return Err(LaunchError::Unsupported {
+                    what: "the system call filter on this architecture".into(),
+                });
             }
         };
         let limits = Limits::of(linux.and_then(|linux| linux.resources().as_ref()))?;
@@ -134,8 +149,13 @@ impl Sandbox {
         };
         let root = root.map_err(|error| match error {
             RootError::Other(error) => error,
-            RootError::NotMappable(source) => LaunchError::Overlay { op: "map its owners", log: None, source },
+            RootError::NotMappable(source) => {
+                LaunchError::Overlay { op: "map its owners", log: None, source }
+            }
         })?;
+
+        let user = spec.process().as_ref().map_or(0, |process| process.user().uid());
+        give_pipes(&stdio, mapping.map_or(Some(user), |mapping| mapping.map.outside(user)));
 
         let group = match (cgroup, &shared.hierarchies) {
             (CgroupSettings::Own, Some(hierarchies)) => {
@@ -144,7 +164,11 @@ impl Sandbox {
             }
             _ if limits != Limits::default() => {
                 let source = std::io::ErrorKind::Unsupported.into();
-                return Err(LaunchError::Cgroup { op: "find a cgroup for the limits in", path: "/sys/fs/cgroup".into(), source });
+                return Err(LaunchError::Cgroup {
+                    op: "find a cgroup for the limits in",
+                    path: "/sys/fs/cgroup".into(),
+                    source,
+                });
             }
             _ => None,
         };
@@ -166,7 +190,12 @@ impl Sandbox {
             root,
             prepared,
             stdio,
-            cgroup_doors: group.0.as_ref().map(|group| group.doors(at_birth)).transpose()?.unwrap_or_default(),
+            cgroup_doors: group
+                .0
+                .as_ref()
+                .map(|group| group.doors(at_birth))
+                .transpose()?
+                .unwrap_or_default(),
             user_namespace: mapping
                 .map(|mapping| mapping.namespace.try_clone())
                 .transpose()

@@ -82,8 +82,14 @@ fn what_is_not_supported_is_refused_by_name() {
     refused(|spec| spec["linux"]["cgroupsPath"] = "/x".into(), "cgroupsPath");
     refused(|spec| spec["process"]["apparmorProfile"] = "x".into(), "apparmor");
     refused(|spec| spec["linux"]["rootfsPropagation"] = "shared".into(), "rootfsPropagation");
-    refused(|spec| spec["linux"]["sysctl"] = serde_json::json!({"kernel.core_pattern": "|/x"}), "kernel.core_pattern");
-    refused(|spec| spec["linux"]["sysctl"] = serde_json::json!({"net.core.somaxconn": "1"}), "net.core.somaxconn");
+    refused(
+        |spec| spec["linux"]["sysctl"] = serde_json::json!({"kernel.core_pattern": "|/x"}),
+        "kernel.core_pattern",
+    );
+    refused(
+        |spec| spec["linux"]["sysctl"] = serde_json::json!({"net.core.somaxconn": "1"}),
+        "net.core.somaxconn",
+    );
     refused(|spec| spec["linux"]["sysctl"] = serde_json::json!({"fs.mqueue./../x": "1"}), "fs.mqueue");
     refused(|spec| add_mount(spec, "/mnt", "ext4", &[]), "ext4");
     refused(|spec| add_mount(spec, "/mnt", "bind", &["rbind"]), "bind");
@@ -115,7 +121,9 @@ fn what_makes_no_sense_is_refused() {
 
 #[test]
 fn nothing_can_be_bound_over_what_the_kernel_shows() {
-    for target in ["/proc", "/proc/self", "/proc/./sys/", "/sys", "/sys/fs/cgroup/x", "/dev", "/dev/pts/0", "/"] {
+    for target in
+        ["/proc", "/proc/self", "/proc/./sys/", "/sys", "/sys/fs/cgroup/x", "/dev", "/dev/pts/0", "/"]
+    {
         let facts = Facts { binds: vec![(target.into(), false)], ..facts("") };
         let error = plan(&spec("run"), &facts).expect_err(target).to_string();
         assert!(error.contains("nothing can be bound"), "{target}: {error}");

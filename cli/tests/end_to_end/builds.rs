@@ -129,6 +129,10 @@ RUN --mount=type=bind,from=busybox,target=/other ls /other/bin/sh >> /bound
 RUN --mount=type=secret,id=s,uid=3,mode=0440 cat /run/secrets/s | wc -c > /secret && stat -c '%u %a' /run/secrets/s >> /secret
 RUN --mount=type=secret,id=not-given [ ! -e /run/secrets/not-given ]
 RUN --network=none ls /sys/class/net > /net
+RUN echo to-stderr | tee /dev/stderr > /tee
+USER nobody
+RUN echo as-nobody > /dev/stdout
+USER root
 RUN hostname > /hostname && cat /proc/1/cmdline | tr '\0' ' ' | cut -c1-8 >> /hostname
 "#;
         let context = calque.context("app", &[("Dockerfile", dockerfile), ("dir/a", "bound\n")]);

@@ -139,7 +139,10 @@ impl Hierarchies {
                         return None;
                     }
                     // In a container the mount may show a part of the hierarchy only.
-                    let below = Path::new(path).strip_prefix(root).ok().or_else(|| Path::new(path).strip_prefix("/").ok())?;
+                    let below = Path::new(path)
+                        .strip_prefix(root)
+                        .ok()
+                        .or_else(|| Path::new(path).strip_prefix("/").ok())?;
                     Some(Path::new(point).join(below))
                 })
             };
@@ -211,7 +214,10 @@ impl Group {
             if !needed && !ALWAYS.contains(&controller) {
                 continue;
             }
-            let legacy = hierarchies.legacy.iter().find(|hierarchy| hierarchy.controllers.iter().any(|one| one == controller));
+            let legacy = hierarchies
+                .legacy
+                .iter()
+                .find(|hierarchy| hierarchy.controllers.iter().any(|one| one == controller));
             if let Some(hierarchy) = legacy {
                 if self.legacy.iter().any(|(controllers, _)| *controllers == hierarchy.controllers) {
                     continue;
@@ -228,11 +234,17 @@ impl Group {
                 in_unified.push((controller, needed));
             } else if needed {
                 let source = io::Error::from(io::ErrorKind::Unsupported);
-                return Err(LaunchError::Cgroup { op: "find the controller", path: controller.into(), source });
+                return Err(LaunchError::Cgroup {
+                    op: "find the controller",
+                    path: controller.into(),
+                    source,
+                });
             }
         }
         // With its own hierarchy for everything there is nothing that version 2 would add.
-        if let Some(own) = hierarchies.unified.as_ref().filter(|_| !in_unified.is_empty() || self.legacy.is_empty()) {
+        if let Some(own) =
+            hierarchies.unified.as_ref().filter(|_| !in_unified.is_empty() || self.legacy.is_empty())
+        {
             self.unified = v2::make(own, name, &in_unified)?;
         }
         v1::set(&self.legacy, limits)?;
@@ -241,7 +253,8 @@ impl Group {
             v2::set(directory, &controllers, limits)?;
         }
         if limits.wants("memory") {
-            let legacy = self.legacy.iter().find(|(controllers, _)| controllers.iter().any(|one| one == "memory"));
+            let legacy =
+                self.legacy.iter().find(|(controllers, _)| controllers.iter().any(|one| one == "memory"));
             self.memory = legacy.map(|(_, directory)| directory).or(self.unified.as_ref()).cloned();
         }
         Ok(())
@@ -251,7 +264,9 @@ impl Group {
     pub(crate) fn facts(&self, at_birth: bool) -> CgroupFacts {
         let view = match (&self.unified, self.legacy.is_empty()) {
             (Some(_), true) => CgroupView::Unified,
-            (_, false) => CgroupView::Legacy(self.legacy.iter().map(|(controllers, _)| controllers.clone()).collect()),
+            (_, false) => {
+                CgroupView::Legacy(self.legacy.iter().map(|(controllers, _)| controllers.clone()).collect())
+            }
             (None, true) => CgroupView::Nothing,
         };
         CgroupFacts { join: !self.legacy.is_empty() || self.unified.is_some() && !at_birth, view }
@@ -339,7 +354,8 @@ pub(crate) fn sweep(hierarchies: &Hierarchies) {
     for directory in own {
         for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
             let maker = entry.file_name().to_str().and_then(parse_name);
-            let is_dead = |(pid, start)| matches!(sys::process::start_time(pid), Ok(now) if now != Some(start));
+            let is_dead =
+                |(pid, start)| matches!(sys::process::start_time(pid), Ok(now) if now != Some(start));
             if maker.is_some_and(is_dead) {
                 let _ = remove_directory(&entry.path());
             }

@@ -71,7 +71,9 @@ fn files(controllers: &[&str], limits: &Limits) -> Result<Vec<(&'static str, Str
                 files.push(("memory.swap.max", (both - memory).to_string()));
             }
             (Some(_), _) => {
-                return Err(LaunchError::Invalid { what: "a limit of memory and swap below that of memory".into() });
+                return Err(LaunchError::Invalid {
+                    what: "a limit of memory and swap below that of memory".into(),
+                });
             }
             (None, _) => {}
         }

@@ -68,7 +68,9 @@ fn the_table_names_each_call_once_and_with_its_number() {
         assert!(*native <= LAST || *native == NONE, "{name}");
         assert!(*compatible <= LAST || *compatible == NONE, "{name}");
     }
-    let number = |wanted: &str| PROFILE.iter().find(|(name, ..)| *name == wanted).map(|(_, number, ..)| i64::from(*number));
+    let number = |wanted: &str| {
+        PROFILE.iter().find(|(name, ..)| *name == wanted).map(|(_, number, ..)| i64::from(*number))
+    };
     for (name, expected) in [
         ("read", libc::SYS_read),
         ("execve", libc::SYS_execve),
@@ -125,7 +127,9 @@ fn calls_that_give_holes_are_refused() {
     ] {
         assert_eq!(native(number, 0), Err(libc::EPERM), "{number}");
     }
-    for number in [libc::SYS_io_uring_setup, libc::SYS_io_uring_enter, libc::SYS_io_uring_register, libc::SYS_clone3] {
+    for number in
+        [libc::SYS_io_uring_setup, libc::SYS_io_uring_enter, libc::SYS_io_uring_register, libc::SYS_clone3]
+    {
         assert_eq!(native(number, 0), Err(libc::ENOSYS), "{number}");
     }
 }
@@ -169,9 +173,12 @@ fn sockets_of_the_kernels_crypto_are_refused() {
 
 #[test]
 fn other_personalities_than_linux_are_refused() {
-    for (persona, expected) in
-        [(0, Ok(())), (8, Ok(())), (0xffff_ffff, Ok(())), (0x0004_0000 /* ADDR_NO_RANDOMIZE */, Err(libc::EPERM))]
-    {
+    for (persona, expected) in [
+        (0, Ok(())),
+        (8, Ok(())),
+        (0xffff_ffff, Ok(())),
+        (0x0004_0000 /* ADDR_NO_RANDOMIZE */, Err(libc::EPERM)),
+    ] {
         assert_eq!(native(libc::SYS_personality, persona), expected, "{persona:#x}");
     }
 }

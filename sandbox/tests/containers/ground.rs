@@ -10,8 +10,8 @@ use std::sync::{Arc, LazyLock};
 use oci_spec::runtime::Spec;
 use rustix::fs::{Mode, OFlags};
 use sandbox::{
-    Bind, BindIdmap, CgroupSettings, Exit, Launch, LaunchError, Rootfs, Running, Sandbox, SandboxSettings, Scratch,
-    SeccompPolicy, Stdio,
+    Bind, BindIdmap, CgroupSettings, Exit, Launch, LaunchError, Rootfs, Running, Sandbox, SandboxSettings,
+    Scratch, SeccompPolicy, Stdio,
 };
 use sys::kernel::{self, Feature};
 use tempfile::TempDir;
@@ -161,7 +161,10 @@ impl Ground {
             }
         }
         if user {
-            self.spec["linux"]["namespaces"].as_array_mut().unwrap().push(serde_json::json!({"type": "user"}));
+            self.spec["linux"]["namespaces"]
+                .as_array_mut()
+                .unwrap()
+                .push(serde_json::json!({"type": "user"}));
         }
         self
     }

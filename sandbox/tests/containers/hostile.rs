@@ -13,7 +13,8 @@ fn root_kernel_file_systems_are_mounted_on_plain_directories_only() {
     let outside = tempfile::tempdir().unwrap();
     for name in ["proc", "sys", "dev"] {
         for target in [outside.path().to_str().unwrap(), "/etc", "..", "src"] {
-            let mut ground = Ground::new().layer(|dir| symlink(target, dir.join(name)).unwrap()).shell("true");
+            let mut ground =
+                Ground::new().layer(|dir| symlink(target, dir.join(name)).unwrap()).shell("true");
             match ground.try_run() {
                 Err(LaunchError::MountPoint { target, source }) => {
                     assert_eq!(target.to_str().unwrap(), format!("/{name}"));
@@ -56,7 +57,10 @@ fn root_a_bind_cant_be_led_onto_proc_sys_or_a_magic_link() {
         match ground.try_run() {
             Err(LaunchError::MountPoint { target, source }) => {
                 assert_eq!(target.to_str().unwrap(), "/link");
-                assert!(matches!(source.raw_os_error(), Some(libc::ELOOP | libc::EACCES)), "{link}: {source}");
+                assert!(
+                    matches!(source.raw_os_error(), Some(libc::ELOOP | libc::EACCES)),
+                    "{link}: {source}"
+                );
             }
             other => panic!("{link}: {other:?}"),
         }
@@ -70,7 +74,8 @@ fn root_a_working_directory_stays_in_the_root() {
     let up = format!("../../../../../..{}", outside.path().display());
     let with_link = |link: &str| {
         let link = link.to_owned();
-        let mut ground = Ground::new().layer(move |dir| symlink(link, dir.join("link")).unwrap()).shell("pwd -P");
+        let mut ground =
+            Ground::new().layer(move |dir| symlink(link, dir.join("link")).unwrap()).shell("pwd -P");
         ground.spec["process"]["cwd"] = "/link".into();
         ground
     };

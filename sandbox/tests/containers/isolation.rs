@@ -44,15 +44,25 @@ fn root_only_the_capabilities_of_the_spec_are_held() {
     let status = "grep -E '^(Cap|NoNewPrivs|Seccomp:|Groups)' /proc/self/status | tr -s '\\t ' ' '";
     let root = Ground::new().shell(status).run();
     // 14 of them; nothing to inherit.
-    for line in ["CapInh: 0000000000000000", "CapPrm: 00000000a80425fb", "CapEff: 00000000a80425fb",
-        "CapBnd: 00000000a80425fb", "CapAmb: 0000000000000000", "NoNewPrivs: 0", "Seccomp: 2"]
-    {
+    for line in [
+        "CapInh: 0000000000000000",
+        "CapPrm: 00000000a80425fb",
+        "CapEff: 00000000a80425fb",
+        "CapBnd: 00000000a80425fb",
+        "CapAmb: 0000000000000000",
+        "NoNewPrivs: 0",
+        "Seccomp: 2",
+    ] {
         assert!(root.text().contains(line), "{line}: {root:?}");
     }
     let user = Ground::new().user(1000, 1001, &[5, 33]).shell(&format!("{status}; id")).run();
-    for line in ["CapPrm: 0000000000000000", "CapEff: 0000000000000000", "CapBnd: 00000000a80425fb", "Groups: 5 33",
-        "uid=1000 gid=1001"]
-    {
+    for line in [
+        "CapPrm: 0000000000000000",
+        "CapEff: 0000000000000000",
+        "CapBnd: 00000000a80425fb",
+        "Groups: 5 33",
+        "uid=1000 gid=1001",
+    ] {
         assert!(user.text().contains(line), "{line}: {user:?}");
     }
 }
@@ -60,7 +70,8 @@ fn root_only_the_capabilities_of_the_spec_are_held() {
 #[test]
 #[ignore = "root: starts a container"]
 fn root_no_new_privileges_comes_with_the_filter() {
-    let mut ground = Ground::new().user(1000, 1000, &[]).shell("grep -E '^(NoNew|Seccomp:)' /proc/self/status");
+    let mut ground =
+        Ground::new().user(1000, 1000, &[]).shell("grep -E '^(NoNew|Seccomp:)' /proc/self/status");
     ground.spec["process"]["noNewPrivileges"] = true.into();
     let text = ground.run().text().replace('\t', " ");
     assert_eq!(text, "NoNewPrivs: 1\nSeccomp: 2");
@@ -72,8 +83,12 @@ fn root_calls_that_give_holes_are_refused_by_the_filter() {
     let script = "unshare -m true; echo $?; unshare -U true; echo $?; mount -t tmpfs t /tmp; echo $?";
     let outcome = Ground::new().shell(script).run();
     assert_eq!(outcome.text(), "1\n1\n1", "{outcome:?}");
-    assert_eq!(outcome.stderr.matches("Operation not permitted").count()
-        + outcome.stderr.matches("permission denied").count(), 3, "{outcome:?}");
+    assert_eq!(
+        outcome.stderr.matches("Operation not permitted").count()
+            + outcome.stderr.matches("permission denied").count(),
+        3,
+        "{outcome:?}"
+    );
     // It is the filter and not missing capabilities: a user namespace takes none.
     let mut ground = Ground::new().shell("unshare -U true");
     ground.seccomp = SeccompPolicy::Unconfined;
@@ -96,7 +111,8 @@ fn root_no_descriptor_but_stdio_is_inherited() {
 #[test]
 #[ignore = "root: starts a container"]
 fn root_it_sees_its_own_processes_and_names_only() {
-    let outcome = Ground::new().shell("echo $$; ls /proc | grep -c '^[0-9]'; hostname; ps -o pid,comm | wc -l").run();
+    let outcome =
+        Ground::new().shell("echo $$; ls /proc | grep -c '^[0-9]'; hostname; ps -o pid,comm | wc -l").run();
     let lines: Vec<&str> = outcome.text().lines().collect();
     assert_eq!(lines[0], "1");
     assert!(lines[1].parse::<u32>().unwrap() <= 4, "{outcome:?}");
@@ -157,8 +173,7 @@ fn root_dev_is_ours_and_has_the_listed_nodes_only() {
         .run();
     let lines: Vec<&str> = outcome.text().lines().collect();
     assert_eq!(
-        lines[0],
-        "fd full mqueue null ptmx pts random shm stderr stdin stdout tty urandom zero  755",
+        lines[0], "fd full mqueue null ptmx pts random shm stderr stdin stdout tty urandom zero  755",
         "{outcome:?}"
     );
     let nodes = [(1, 3), (1, 5), (1, 7), (1, 8), (1, 9), (5, 0)];
@@ -224,7 +239,10 @@ fn root_sysfs_and_cgroups_of_the_host_are_not_shown() {
             assert!(!outcome.text().contains(&format!("/{name}")), "{name}: {outcome:?}");
         }
         assert!(outcome.text().ends_with("\n0"), "{outcome:?}");
-        let write = Ground::new().namespaces(network, true).shell("mkdir /sys/fs/cgroup/x /sys/fs/cgroup/pids/x").run();
+        let write = Ground::new()
+            .namespaces(network, true)
+            .shell("mkdir /sys/fs/cgroup/x /sys/fs/cgroup/pids/x")
+            .run();
         assert!(write.stderr.matches("Read-only").count() >= 1, "{write:?}");
     }
 }
@@ -234,9 +252,11 @@ fn root_sysfs_and_cgroups_of_the_host_are_not_shown() {
 fn root_no_network_means_loopback_only() {
     let outcome = Ground::new()
         .namespaces(true, true)
-        .shell("ls /sys/class/net; cat /sys/class/net/lo/flags; ping -c1 -W2 127.0.0.1 >/dev/null && echo pong; \
+        .shell(
+            "ls /sys/class/net; cat /sys/class/net/lo/flags; ping -c1 -W2 127.0.0.1 >/dev/null && echo pong; \
                 nc -l -p 80 -s 127.0.0.1 & sleep 0.2; echo hi | nc -w 2 127.0.0.1 80; wait; \
-                wget -T 2 -qO- http://192.0.2.1/ 2>&1 | tail -1")
+                wget -T 2 -qO- http://192.0.2.1/ 2>&1 | tail -1",
+        )
         .run();
     let lines: Vec<&str> = outcome.stdout.lines().collect();
     assert_eq!(lines[0], "lo");

@@ -53,7 +53,8 @@ fn root_a_program_that_cant_run_is_told_by_its_reason() {
 #[test]
 #[ignore = "root: starts a container"]
 fn root_signals_reach_it_and_another_thread_can_kill_it() {
-    let mut ground = Ground::new().shell("trap 'echo caught; exit 3' TERM; echo ready; while :; do sleep 0.01; done");
+    let mut ground =
+        Ground::new().shell("trap 'echo caught; exit 3' TERM; echo ready; while :; do sleep 0.01; done");
     let (running, mut out, _) = ground.start().unwrap();
     until("ready", || crate::ground::read(&mut out).contains("ready"));
     running.signal(libc::SIGTERM).unwrap();
@@ -132,7 +133,10 @@ fn root_victim() {
     if std::env::var_os("CALQUE_SANDBOX_TEST_VICTIM").is_none() {
         return;
     }
-    let (running, ..) = Ground::new().args(&["sleep", &std::env::var("CALQUE_SANDBOX_TEST_VICTIM").unwrap()]).start().unwrap();
+    let (running, ..) = Ground::new()
+        .args(&["sleep", &std::env::var("CALQUE_SANDBOX_TEST_VICTIM").unwrap()])
+        .start()
+        .unwrap();
     // After the harness's own lines.
     std::fs::write("/dev/stderr", format!("container {}\n", running.pid())).unwrap();
     running.wait().unwrap();
@@ -198,7 +202,8 @@ fn root_limits_hold_and_are_told() {
     assert_eq!(running.wait().unwrap(), Exit::Signal(libc::SIGKILL));
     assert!(running.oom_killed());
 
-    let mut ground = Ground::new().shell("cat /sys/fs/cgroup/cpu/cpu.cfs_quota_us /sys/fs/cgroup/cpu.max; exit 0");
+    let mut ground =
+        Ground::new().shell("cat /sys/fs/cgroup/cpu/cpu.cfs_quota_us /sys/fs/cgroup/cpu.max; exit 0");
     ground.spec["linux"]["resources"] = json!({"cpu": {"quota": 50000, "period": 100_000}});
     assert!(ground.run().text().starts_with("50000"));
 
@@ -215,7 +220,8 @@ fn root_cgroups_go_with_the_container() {
     let pid = running.pid();
     // It is in them from before it runs.
     let text = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
-    let path = text.lines().find_map(|line| line.split(':').nth(2).filter(|path| path.contains(&own))).unwrap();
+    let path =
+        text.lines().find_map(|line| line.split(':').nth(2).filter(|path| path.contains(&own))).unwrap();
     let name = path.rsplit('/').next().unwrap().to_owned();
     assert!(!cgroups(&name).is_empty());
     drop(running);
@@ -232,7 +238,8 @@ fn root_limits_of_the_process_are_set_and_a_refusal_is_a_note() {
     assert!(outcome.notes.is_empty(), "{outcome:?}");
     let mut ground = Ground::new().shell("ulimit -Sn");
     // More than /proc/sys/fs/nr_open allows anyone.
-    ground.spec["process"]["rlimits"] = json!([{"type": "RLIMIT_NOFILE", "soft": 1_u64 << 40, "hard": 1_u64 << 40}]);
+    ground.spec["process"]["rlimits"] =
+        json!([{"type": "RLIMIT_NOFILE", "soft": 1_u64 << 40, "hard": 1_u64 << 40}]);
     let outcome = ground.run();
     assert_ne!(outcome.text(), "");
     assert!(outcome.notes.iter().any(|note| note.contains("nofile")), "{outcome:?}");

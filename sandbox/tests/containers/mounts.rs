@@ -32,7 +32,8 @@ fn root_what_is_mounted_below_a_source_comes_along_as_read_only_as_it() {
     let source = tempfile::tempdir().unwrap();
     let below = source.path().join("a b/below");
     fs::create_dir_all(&below).unwrap();
-    rustix::mount::mount(c"t", &below, c"tmpfs", rustix::mount::MountFlags::empty(), None::<&std::ffi::CStr>).unwrap();
+    rustix::mount::mount(c"t", &below, c"tmpfs", rustix::mount::MountFlags::empty(), None::<&std::ffi::CStr>)
+        .unwrap();
     fs::write(below.join("f"), "below").unwrap();
     let run = |recursive: bool, readonly: bool| {
         let mut ground = Ground::new().bind(source.path(), "/src", readonly);

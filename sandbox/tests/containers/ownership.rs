@@ -45,7 +45,8 @@ fn root_removals_leave_whiteouts_and_opaque_directories() {
     let whiteout = fs::symlink_metadata(ground.upper("etc/passwd")).unwrap();
     assert_eq!((whiteout.mode() & libc::S_IFMT, whiteout.rdev()), (libc::S_IFCHR, 0));
     let mut value = [0_u8; 8];
-    let length = rustix::fs::lgetxattr(ground.upper("old"), "trusted.overlay.opaque", &mut value[..]).unwrap();
+    let length =
+        rustix::fs::lgetxattr(ground.upper("old"), "trusted.overlay.opaque", &mut value[..]).unwrap();
     assert_eq!(&value[..length], b"y");
     // No file without its data, no name that points at another.
     assert!(fs::metadata(ground.upper("etc/moved")).unwrap().len() > 0);
@@ -60,7 +61,8 @@ fn root_setuid_programs_work_inside() {
             fs::copy("/bin/busybox", dir.join("bin/su")).unwrap();
             fs::set_permissions(dir.join("bin/su"), fs::Permissions::from_mode(0o4755)).unwrap();
             fs::create_dir(dir.join("etc")).unwrap();
-            fs::write(dir.join("etc/passwd"), "root::0:0:root:/root:/bin/sh\nu:x:1000:1000::/:/bin/sh\n").unwrap();
+            fs::write(dir.join("etc/passwd"), "root::0:0:root:/root:/bin/sh\nu:x:1000:1000::/:/bin/sh\n")
+                .unwrap();
             fs::write(dir.join("etc/shadow"), "root::1::::::\n").unwrap();
         })
         .user(1000, 1000, &[])
@@ -72,7 +74,8 @@ fn root_setuid_programs_work_inside() {
 #[test]
 #[ignore = "root: starts a container"]
 fn root_users_are_kept_from_each_others_files() {
-    let mut ground = Ground::new().user(1000, 1000, &[]).shell("echo x > /tmp/mine; cat /etc/shadow; ls /root; exit 0");
+    let mut ground =
+        Ground::new().user(1000, 1000, &[]).shell("echo x > /tmp/mine; cat /etc/shadow; ls /root; exit 0");
     let ground_with_shadow = |dir: &Path| {
         fs::create_dir(dir.join("etc")).unwrap();
         fs::write(dir.join("etc/shadow"), "secret").unwrap();
@@ -96,8 +99,10 @@ fn root_in_a_bind_acts_as_the_invoking_user() {
     fs::set_permissions(source.path().join("theirs"), fs::Permissions::from_mode(0o600)).unwrap();
     let outcome = Ground::new()
         .bind(source.path(), "/src", false)
-        .shell("cat /src/theirs; echo mine > /src/mine; chown 1234 /src/mine; echo too > /src/too; \
-                stat -c %u /src /src/theirs /src/mine; cp /bin/busybox /src/s; chmod 4755 /src/s")
+        .shell(
+            "cat /src/theirs; echo mine > /src/mine; chown 1234 /src/mine; echo too > /src/too; \
+                stat -c %u /src /src/theirs /src/mine; cp /bin/busybox /src/s; chmod 4755 /src/s",
+        )
         .run();
     assert_eq!(outcome.text(), "1234's0\n1234\n1234", "{outcome:?}");
     assert_eq!(owner(&source.path().join("mine")), (1234, 0));
