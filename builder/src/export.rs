@@ -55,6 +55,9 @@ pub(crate) fn export(
 ) -> Result<Image, BuildError> {
     let vertex = progress.start("exporting to image".to_owned(), target.vertex.into_iter().collect(), None);
     let result = put(request, store, target).and_then(|image| {
+        if request.cancel.is_cancelled() {
+            return Err(BuildError::Cancelled);
+        }
         vertex.status(format!("writing image {}", image.id));
         for reference in &request.tags {
             let fail = |source| BuildError::Export { op: format!("tag `{}`", reference.familiar()), source };

@@ -61,15 +61,20 @@ impl BindRoots {
     }
 
     /// Finds and digests what each bind mount shows.
-    pub(crate) fn look(&self, site: &StepSite<'_, '_>, run: &RunStep) -> Result<BindSources<'_>, StepError> {
+    pub(crate) fn look(
+        &self,
+        site: &StepSite<'_, '_>,
+        run: &RunStep,
+    ) -> Result<BindSources<'_>, Interruption> {
         let mut found = BTreeMap::new();
         for (at, root) in &self.roots {
             let MountStep { span, mount: Mount::Bind { from, source, .. } } = &run.mounts[*at] else {
                 continue;
             };
             let place = find(site, root, from, source, *span)?;
-            let picture = SourcePicture::take(root.tree(), &place, &self.exclude, root.kept())
-                .map_err(|error| read_failed(site, from, error))?;
+            let picture =
+                SourcePicture::take(root.tree(), &place, &self.exclude, root.kept(), site.executor.stop())
+                    .map_err(|error| read_failed(site, from, root, error))?;
             root.save_index();
             found.insert(*at, (place, picture));
         }
@@ -90,14 +95,17 @@ fn find<'a>(
     from: &ContentSource,
     source: &str,
     span: Span,
-) -> Result<Found<'a>, StepError> {
+) -> Result<Found<'a>, Interruption> {
     let path = PathBuf::from(clean(source).0);
-    let found = root.tree().find(&path, true).map_err(|error| read_failed(site, from, error))?;
-    found.ok_or_else(|| StepError::MountSourceMissing {
-        path: source.to_owned(),
-        root: site.root_name(from),
-        absence: absence(root, &path),
-        span,
+    let found = root.tree().find(&path, true).map_err(|error| read_failed(site, from, root, error))?;
+    found.ok_or_else(|| {
+        StepError::MountSourceMissing {
+            path: source.to_owned(),
+            root: site.root_name(from),
+            absence: absence(root, &path),
+            span,
+        }
+        .into()
     })
 }
 
@@ -383,8 +391,9 @@ impl Preparation<'_, '_, '_> {
             let root = site.executor.roots.get(from, site.executor)?.open(site.executor, source)?;
             let found = find(site, &root, from, source, mount.span)?;
             let exclude = Exclude::default();
-            let picture = SourcePicture::take(root.tree(), &found, &exclude, root.kept())
-                .map_err(|error| read_failed(site, from, error))?;
+            let picture =
+                SourcePicture::take(root.tree(), &found, &exclude, root.kept(), site.executor.stop())
+                    .map_err(|error| read_failed(site, from, &root, error))?;
             let nothing = Merged::new(Vec::new()).map_err(|source| StepError::Store {
                 op: "fill a cache",
                 source: StoreFailure::Merged(source),

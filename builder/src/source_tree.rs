@@ -5,16 +5,19 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
-use std::io;
+use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, OnceLock};
 
 use rayon::prelude::*;
+use rustix::io::Errno;
 use store::stat_index::{NewStatIndex, StatIndex};
 use sys::file::{FileType, Metadata};
 use sys::xattr::Xattr;
+
+use crate::CancelToken;
 
 /// Where a tree lies. Paths are relative to its root, without `.` and `..`; no component is a symlink that would
 /// have to be followed.
@@ -225,7 +228,7 @@ impl SourceTree {
 
     /// Makes sure that the digests of `files` are known: paths with their entries, depth first in the order of names.
     /// Those whose `stat` is as it was when they were last read aren't read again; the others are, on all cores.
-    pub(crate) fn digest(&self, files: &[(PathBuf, &Entry)]) -> Result<(), SourceError> {
+    pub(crate) fn digest(&self, files: &[(PathBuf, &Entry)], stop: &CancelToken) -> Result<(), SourceError> {
         let _one_at_a_time = self.digesting.lock().expect("no thread panics while it digests");
         let mut known = self.reader.stat_index().map(StatIndex::cursor);
         let mut unknown = Vec::new();
@@ -244,7 +247,7 @@ impl SourceTree {
         }
         self.read_count.fetch_add(unknown.len(), Ordering::Relaxed);
         unknown.par_iter().try_for_each(|(path, digest)| {
-            let _ = digest.set(self.read_digest(path)?);
+            let _ = digest.set(self.read_digest(path, stop)?);
             Ok(())
         })
     }
@@ -274,10 +277,10 @@ impl SourceTree {
         collect(Path::new(""), &self.root, index);
     }
 
-    fn read_digest(&self, path: &Path) -> Result<[u8; 32], SourceError> {
+    fn read_digest(&self, path: &Path, stop: &CancelToken) -> Result<[u8; 32], SourceError> {
         let fail = |op| move |source| SourceError::Io { op, path: path.to_path_buf(), source };
         let file = self.reader.open(path).map_err(fail("open"))?;
-        let content = content_digest(&file).map_err(fail("read"))?;
+        let content = content_digest(&mut Stoppable { inner: &file, stop }).map_err(fail("read"))?;
         let xattrs = self.reader.xattrs(&file, path).map_err(fail("read the attributes of"))?;
         Ok(file_digest(content, &xattrs))
     }
@@ -295,17 +298,31 @@ fn push_components(rest: &mut Vec<OsString>, path: &Path) {
     rest.extend(named.map(|part| OsStr::from_bytes(part).to_owned()).collect::<Vec<_>>().into_iter().rev());
 }
 
+/// Reads until the build is stopped: then every read fails.
+pub(crate) struct Stoppable<'s, R> {
+    pub(crate) inner: R,
+    pub(crate) stop: &'s CancelToken,
+}
+
+impl<R: Read> Read for Stoppable<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.stop.is_cancelled() {
+            return Err(Errno::CANCELED.into());
+        }
+        self.inner.read(buffer)
+    }
+}
+
 /// blake3 of the bytes of `file`, read and never mapped (it may shrink meanwhile).
-fn content_digest(file: &File) -> io::Result<[u8; 32]> {
+fn content_digest(file: &mut impl Read) -> io::Result<[u8; 32]> {
     thread_local! {
         static BUFFER: std::cell::RefCell<Vec<u8>> = const { std::cell::RefCell::new(Vec::new()) };
     }
-    let mut file = file;
     BUFFER.with_borrow_mut(|buffer| {
         buffer.resize(128 * 1024, 0);
         let mut hasher = blake3::Hasher::new();
         loop {
-            match io::Read::read(&mut file, buffer) {
+            match file.read(buffer) {
                 Ok(0) => return Ok(*hasher.finalize().as_bytes()),
                 Ok(count) => {
                     hasher.update(&buffer[..count]);

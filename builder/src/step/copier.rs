@@ -13,11 +13,12 @@ use store::tree_writer::{Attributes, DirAttributes, TreeWriter, WriteDir, WriteE
 use sys::file::{FileType, Metadata, Owner, Timestamp};
 use sys::xattr::Xattr;
 
+use crate::CancelToken;
 use crate::cache::Interruption;
 use crate::error::{StepError, StoreFailure};
 use crate::expanded::Chmod;
 use crate::root::OpenRoot;
-use crate::source_tree::{Content, Found, SourceError, SourceTree, file_digest};
+use crate::source_tree::{Content, Found, SourceError, SourceTree, Stoppable, file_digest};
 use crate::step::chmod;
 use crate::step::picture::KeptMetadata;
 use crate::step::reuse::EarlierDir;
@@ -53,7 +54,7 @@ pub(crate) struct Copier<'c> {
     pub(crate) owner: Option<Owner>,
     pub(crate) chmod: Option<&'c Chmod>,
     pub(crate) epoch: Option<i64>,
-    stop: &'c crate::CancelToken,
+    stop: &'c CancelToken,
     /// Files with several names that were written under their first, by path below the source.
     first_names: Mutex<HashMap<PathBuf, (WriteDir<'c>, OsString)>>,
     /// The other names, linked when the source is done.
@@ -74,7 +75,7 @@ impl<'c> Copier<'c> {
         writer: &'c TreeWriter,
         root: &OpenRoot,
         root_name: String,
-        stop: &'c crate::CancelToken,
+        stop: &'c CancelToken,
     ) -> Self {
         Self {
             tree,
@@ -243,12 +244,14 @@ impl<'c> Copier<'c> {
     fn file(&self, to: &WriteDir<'c>, name: &OsStr, found: &Found<'_>) -> Result<(), Interruption> {
         let (mut file, xattrs) = self.open(found)?;
         let attributes = self.attributes(&found.entry.metadata, xattrs);
-        let written = to.write_file(name, &mut file, &attributes).map_err(|error| match error {
-            WriteError::Source { source, .. } => {
-                self.read_failed(SourceError::Io { op: "read", path: found.path.clone(), source })
-            }
-            error => self.conflict(error, "the file", &found.path),
-        })?;
+        let written = to
+            .write_file(name, &mut Stoppable { inner: &mut file, stop: self.stop }, &attributes)
+            .map_err(|error| match error {
+                WriteError::Source { source, .. } => {
+                    self.read_failed(SourceError::Io { op: "read", path: found.path.clone(), source })
+                }
+                error => self.conflict(error, "the file", &found.path),
+            })?;
         self.verify(found, file_digest(written.blake3, &attributes.xattrs))
     }
 
@@ -299,14 +302,7 @@ impl<'c> Copier<'c> {
 
     /// An error of reading: a file that was there when it was keyed and is gone has changed.
     pub(crate) fn read_failed(&self, error: SourceError) -> Interruption {
-        if let (true, SourceError::Io { path, source, .. }) = (self.changes, &error) {
-            // Gone, or another kind of thing now.
-            let gone = [Errno::NOENT, Errno::NOTDIR, Errno::INVAL, Errno::LOOP, Errno::STALE];
-            if gone.iter().any(|errno| source.raw_os_error() == Some(errno.raw_os_error())) {
-                return Interruption::Changed(path.clone());
-            }
-        }
-        StepError::Source { root: self.root.clone(), source: error }.into()
+        source_failed(error, self.changes, self.stop, self.root.clone())
     }
 
     fn conflict(&self, error: WriteError, what: &'static str, path: &Path) -> Interruption {
@@ -317,6 +313,26 @@ impl<'c> Copier<'c> {
         };
         StepError::Conflict { what, path: path.to_path_buf(), existing, target }.into()
     }
+}
+
+/// Why a source can't be read: the build stops, it changed since it was looked at, or a fault.
+pub(crate) fn source_failed(
+    error: SourceError,
+    changes: bool,
+    stop: &CancelToken,
+    root: String,
+) -> Interruption {
+    if stop.is_cancelled() {
+        return StepError::Stopped.into();
+    }
+    if let (true, SourceError::Io { path, source, .. }) = (changes, &error) {
+        // Gone, or another kind of thing now.
+        let gone = [Errno::NOENT, Errno::NOTDIR, Errno::INVAL, Errno::LOOP, Errno::STALE];
+        if gone.iter().any(|errno| source.raw_os_error() == Some(errno.raw_os_error())) {
+            return Interruption::Changed(path.clone());
+        }
+    }
+    StepError::Source { root, source: error }.into()
 }
 
 pub(crate) fn write_failed(source: WriteError) -> StepError {

@@ -12,6 +12,7 @@ use store::merged::Merged;
 use store::tree_writer::{DirAttributes, TreeWriter, WriteError};
 use store::{LayerDraft, StepRecord};
 
+use crate::CancelToken;
 use crate::cache::{Interruption, Obtained, StepSite};
 use crate::context::{Absence, nearest_path};
 use crate::error::{StepError, StoreFailure};
@@ -20,7 +21,7 @@ use crate::graph::ContentSource;
 use crate::input::{SourceInput, SourceMatch, copy_inputs};
 use crate::root::OpenRoot;
 use crate::source_tree::SourceError;
-use crate::step::copier::{Copier, Place, write_failed};
+use crate::step::copier::{Copier, Place, source_failed, write_failed};
 use crate::step::picture::SourcePicture;
 use crate::step::reuse::Reuse;
 use crate::step::select::{Exclude, Layout, SelectError, Selected, SourcePath, select};
@@ -72,7 +73,11 @@ struct Picked<'t> {
 }
 
 impl<'t> CopyJob<'t> {
-    fn prepare(site: &StepSite<'_, '_>, copy: &'t CopyStep, root: &'t OpenRoot) -> Result<Self, StepError> {
+    fn prepare(
+        site: &StepSite<'_, '_>,
+        copy: &'t CopyStep,
+        root: &'t OpenRoot,
+    ) -> Result<Self, Interruption> {
         let exclude = IgnoreFile::from_patterns(copy.exclude.iter().map(String::as_str))
             .map(Exclude)
             .map_err(StepError::Exclude)?;
@@ -83,18 +88,25 @@ impl<'t> CopyJob<'t> {
             let selected = select(root.tree(), &SourcePath::new(text), layout)
                 .map_err(|error| explain(site, copy, root, error, *span))?;
             let kept = selected.into_iter().filter(|selected| !job.exclude.excludes_source(selected));
-            job.pick(word, kept.collect()).map_err(|source| read_failed(site, &copy.from, source))?;
+            job.pick(word, kept.collect(), site.executor.stop())
+                .map_err(|source| read_failed(site, &copy.from, root, source))?;
         }
         root.save_index();
         Ok(job)
     }
 
     /// Digests what one word selected and describes it for the key.
-    fn pick(&mut self, word: usize, selected: Vec<Selected<'t>>) -> Result<(), SourceError> {
+    fn pick(
+        &mut self,
+        word: usize,
+        selected: Vec<Selected<'t>>,
+        stop: &CancelToken,
+    ) -> Result<(), SourceError> {
         let root: &'t OpenRoot = self.root;
         let mut matches = Vec::with_capacity(selected.len());
         for selected in selected {
-            let picture = SourcePicture::take(root.tree(), &selected.found, &self.exclude, root.kept())?;
+            let picture =
+                SourcePicture::take(root.tree(), &selected.found, &self.exclude, root.kept(), stop)?;
             let name = match (self.copy.parents, selected.found.entry.is_dir()) {
                 (true, _) => Some(selected.kept_path().as_os_str().as_bytes().to_vec()),
                 (false, true) => None,
@@ -200,8 +212,15 @@ impl<'t> CopyJob<'t> {
     }
 }
 
-pub(crate) fn read_failed(site: &StepSite<'_, '_>, from: &ContentSource, source: SourceError) -> StepError {
-    StepError::Source { root: site.root_name(from), source }
+/// An error of looking at a source before it is keyed.
+pub(crate) fn read_failed(
+    site: &StepSite<'_, '_>,
+    from: &ContentSource,
+    root: &OpenRoot,
+    source: SourceError,
+) -> Interruption {
+    let changes = matches!(root, OpenRoot::Context { .. });
+    source_failed(source, changes, site.executor.stop(), site.root_name(from))
 }
 
 /// Says why a source isn't there, as far as it can be known.
@@ -211,17 +230,17 @@ fn explain(
     root: &OpenRoot,
     error: SelectError,
     span: Span,
-) -> StepError {
+) -> Interruption {
     match error {
-        SelectError::Pattern(error) => StepError::Pattern(error),
-        SelectError::Source(error) => read_failed(site, &copy.from, error),
+        SelectError::Pattern(error) => StepError::Pattern(error).into(),
+        SelectError::Source(error) => read_failed(site, &copy.from, root, error),
         SelectError::Missing(source) => {
             let name = site.root_name(&copy.from);
             if source.escapes {
-                return StepError::SourceEscapes { path: source.written, root: name, span };
+                return StepError::SourceEscapes { path: source.written, root: name, span }.into();
             }
             let absence = absence(root, Path::new(&source.clean));
-            StepError::SourceMissing { path: source.written, root: name, absence, span }
+            StepError::SourceMissing { path: source.written, root: name, absence, span }.into()
         }
     }
 }

@@ -9,6 +9,7 @@ use store::RunWindow;
 use sys::file::{FileType, Metadata, Owner};
 use sys::xattr::Xattr;
 
+use crate::CancelToken;
 use crate::input::{SourceFacts, SourceNode};
 use crate::source_tree::{Content, Entry, Found, SourceError, SourceTree};
 use crate::step::select::{Exclude, Kept};
@@ -51,13 +52,14 @@ impl SourcePicture {
         found: &Found<'_>,
         exclude: &Exclude,
         kept: KeptMetadata,
+        stop: &CancelToken,
     ) -> Result<Self, SourceError> {
         if exclude.is_empty() {
             tree.preload(found)?;
         }
         let mut files = Vec::new();
         collect_files(tree, &found.path, found.entry, exclude, Path::new(""), None, &mut files)?;
-        tree.digest(&files)?;
+        tree.digest(&files, stop)?;
         let mut links = Links::default();
         let describe = Description { tree, exclude, kept };
         let node = describe.node(&found.path, found.entry, Path::new(""), None, &mut links)?;

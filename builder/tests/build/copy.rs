@@ -296,6 +296,39 @@ fn root_named_contexts_are_folders_and_bases() {
 
 #[test]
 #[ignore = "root: makes files of other users"]
+fn root_only_what_changed_is_copied_again() {
+    let harness = Harness::new();
+    for name in ["same", "changed", "mode", "time"] {
+        harness.file(&format!("d/sub/{name}"), name);
+    }
+    harness.file("d/twin-a", "twin");
+    harness.file("d/twin-b", "twin");
+    let dockerfile = "FROM busybox\nCOPY d /d\n";
+    let first = harness.build(dockerfile);
+    harness.file("d/sub/changed", "other");
+    fs::set_permissions(harness.context.join("d/sub/mode"), fs::Permissions::from_mode(0o600)).unwrap();
+    let time = fs::File::options().write(true).open(harness.context.join("d/sub/time")).unwrap();
+    time.set_modified(std::time::SystemTime::UNIX_EPOCH).unwrap();
+    fs::rename(harness.context.join("d/twin-b"), harness.context.join("d/twin-c")).unwrap();
+    let second = harness.build(dockerfile);
+    let inode = |built: &crate::harness::Built, path: &str| {
+        harness.root(&built.outcome.image).metadata(path.as_ref()).unwrap().identity
+    };
+    let linked = |path: &str| inode(&first, path) == inode(&second, path);
+    assert!(linked("/d/sub/same") && linked("/d/twin-a"));
+    for path in ["/d/sub/changed", "/d/sub/mode", "/d/sub/time"] {
+        assert!(!linked(path), "{path}");
+    }
+    assert_ne!(inode(&second, "/d/twin-a"), inode(&second, "/d/twin-c"), "equal files are no hard links");
+    assert_eq!(harness.read(&second, "/d/sub/changed"), "other");
+    assert_eq!(harness.read(&first, "/d/sub/changed"), "changed");
+    assert_eq!(harness.stat(&second, "/d/sub/mode").as_deref(), Some("600 0:0 4"));
+    let time = harness.root(&second.outcome.image).metadata("/d/sub/time".as_ref()).unwrap().mtime;
+    assert_eq!(time.seconds, 0);
+}
+
+#[test]
+#[ignore = "root: makes files of other users"]
 fn root_a_copy_over_a_lower_file_or_link_replaces_it() {
     let harness = Harness::new();
     harness.file("d/name", "new");
