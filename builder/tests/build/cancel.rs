@@ -75,3 +75,22 @@ fn root_a_build_that_waits_for_another_ones_cache_can_be_stopped() {
         holder.join().unwrap();
     });
 }
+
+#[test]
+#[ignore = "root: makes files of other users"]
+fn root_a_stop_does_not_wait_for_the_end_of_a_large_file() {
+    let harness = Harness::new();
+    std::fs::File::create(harness.context.join("big")).unwrap().set_len(1 << 40).unwrap();
+    let cancel = CancelToken::new().unwrap();
+    std::thread::scope(|scope| {
+        let options = Options { cancel: Some(cancel.clone()), ..Options::default() };
+        let harness = &harness;
+        let build = scope.spawn(move || harness.fail_with("FROM busybox\nCOPY big /big\n", &options));
+        std::thread::sleep(Duration::from_millis(300));
+        let asked = Instant::now();
+        cancel.cancel();
+        let failed = build.join().unwrap();
+        assert!(matches!(failed.error, BuildError::Cancelled), "{}", failed.error);
+        assert!(asked.elapsed() < Duration::from_secs(1), "{:?}", asked.elapsed());
+    });
+}
