@@ -15,11 +15,7 @@ pub struct HostsEntry {
 /// there, and replacing it by a public one would leak names. In a namespace without links no resolver is reachable,
 /// so none is named.
 pub fn resolv_conf(host: &str, host_network: bool) -> String {
-    if host_network {
-        host.to_owned()
-    } else {
-        "# no resolver: this network has no links\n".to_owned()
-    }
+    if host_network { host.to_owned() } else { "# no resolver: this network has no links\n".to_owned() }
 }
 
 /// What a container's `/etc/hosts` holds: loopback, then `extra`, then its own name.
