@@ -188,7 +188,12 @@ fn list_into(
     for entry in sys::dir::read_sorted(sys::dir::reopen(dir).unwrap()).unwrap() {
         let path = path.join(entry.os_name());
         let metadata = file::metadata_at(dir, &*entry.name).unwrap();
-        let mut line = format!("{}: {}", path.display(), describe_at(dir, &entry.name));
+        let mut line = if crate::layer::whiteout::is_whiteout(&metadata) {
+            // It has no owner, mode or time that counts.
+            format!("{}: whiteout", path.display())
+        } else {
+            format!("{}: {}", path.display(), describe_at(dir, &entry.name))
+        };
         if metadata.links > 1 && !metadata.is_dir() {
             let first = links.entry(metadata.identity).or_insert_with(|| path.clone());
             if *first != path {

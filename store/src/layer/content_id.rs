@@ -330,16 +330,17 @@ mod tests {
     }
 
     #[test]
-    fn the_encoding_has_not_drifted() {
+    #[ignore = "root: owners are part of the content"]
+    fn root_the_encoding_has_not_drifted() {
         // Recorded IDs in stores would become misses: a change needs a new version in `CONTEXT`.
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("f"), "text").unwrap();
         set_time(&dir.path().join("f"), 1);
         file::set_mode_at(open(dir.path()), "f", 0o644).unwrap();
         file::set_mode_at(open(dir.path()), ".", 0o755).unwrap();
-        let metadata = file::metadata_at(open(dir.path()), "f").unwrap();
-        if metadata.owner == file::Owner::ROOT {
-            assert_eq!(content_id(open(dir.path()).as_fd(), None).unwrap().to_string(), "PIN");
-        }
+        assert_eq!(
+            content_id(open(dir.path()).as_fd(), None).unwrap().to_string(),
+            "cffc50bd390cd6cea0de0fadfe78ada1670e848dd20ea69c0b5b40a6ee1d803d"
+        );
     }
 }

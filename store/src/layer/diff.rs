@@ -319,3 +319,198 @@ fn check_name(path: &[u8]) -> Result<(), WriteTarError> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::fd::AsFd;
+    use std::os::unix::fs::{PermissionsExt, symlink};
+    use std::path::Path;
+    use std::process::Command;
+
+    use sys::xattr;
+
+    use super::*;
+
+    fn tar_of(dir: &Path) -> (Vec<u8>, TarFacts) {
+        let tree = file::open_dir_at(rustix::fs::CWD, dir).unwrap();
+        let mut out = Vec::new();
+        let facts = write_tar(tree.as_fd(), &mut out).unwrap();
+        assert_eq!(facts.size_bytes, out.len() as u64);
+        let (id, threaded) = diff_id(tree.as_fd()).unwrap();
+        assert_eq!((id, threaded), (DiffId::new(oci::Digest::of(&out)), facts.clone()), "both ways agree");
+        (out, facts)
+    }
+
+    fn set_times(dir: &Path, seconds: i64, nanoseconds: u32) {
+        for entry in fs::read_dir(dir).unwrap() {
+            let path = entry.unwrap().path();
+            if path.symlink_metadata().unwrap().is_dir() {
+                set_times(&path, seconds, nanoseconds);
+            }
+            file::set_mtime_at(rustix::fs::CWD, &path, Timestamp { seconds, nanoseconds }).unwrap();
+        }
+    }
+
+    /// A tree with most of what a layer can hold without privilege.
+    fn sample() -> tempfile::TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path();
+        fs::set_permissions(root, fs::Permissions::from_mode(0o755)).unwrap();
+        fs::create_dir_all(root.join("a/b")).unwrap();
+        fs::write(root.join("a/b/file"), vec![7; 70_000]).unwrap();
+        fs::write(root.join("a-"), "x".repeat(512)).unwrap();
+        fs::hard_link(root.join("a-"), root.join("z")).unwrap();
+        symlink("../a-", root.join("a/link")).unwrap();
+        symlink("t".repeat(300), root.join("a/long link")).unwrap();
+        fs::write(root.join("n".repeat(200)), "long").unwrap();
+        for path in ["a", "a/b", "a/b/file", "a-"] {
+            let mode = if root.join(path).is_dir() { 0o755 } else { 0o644 };
+            fs::set_permissions(root.join(path), fs::Permissions::from_mode(mode)).unwrap();
+        }
+        fs::set_permissions(root.join("n".repeat(200)), fs::Permissions::from_mode(0o4755)).unwrap();
+        set_times(root, 1_000_000_000, 0);
+        dir
+    }
+
+    #[test]
+    #[ignore = "root: owners are part of the bytes"]
+    fn root_the_bytes_of_a_layer_never_drift() {
+        let dir = sample();
+        let (tar, _) = tar_of(dir.path());
+        let pinned = "sha256:bd49ec0bd92ae7716fb1c3a49c04feafe36171f8f8cc0a936c2303d780262ce1";
+        assert_eq!(oci::Digest::of(&tar).to_string(), pinned);
+        assert_eq!(tar_of(sample().path()).0, tar, "another tree of the same content");
+    }
+
+    #[test]
+    fn the_tar_crate_and_gnu_tar_read_what_is_there() {
+        let dir = sample();
+        set_times(dir.path(), 1_000_000_000, 123_456_789);
+        let (tar, facts) = tar_of(dir.path());
+        let mut archive = tar::Archive::new(&tar[..]);
+        let mut seen = Vec::new();
+        for entry in archive.entries().unwrap() {
+            let mut entry = entry.unwrap();
+            let pax: Vec<(String, String)> = entry
+                .pax_extensions()
+                .unwrap()
+                .unwrap()
+                .map(|pair| pair.unwrap())
+                .map(|pair| (pair.key().unwrap().to_owned(), pair.value().unwrap().to_owned()))
+                .collect();
+            assert!(pax.contains(&("mtime".into(), "1000000000.123456789".into())), "{pax:?}");
+            let path = entry.path().unwrap().to_str().unwrap().to_owned();
+            let link = entry.link_name().unwrap().map(|link| link.to_str().unwrap().to_owned());
+            seen.push((path, entry.header().entry_type(), entry.size(), link));
+        }
+        assert_eq!(seen.len() as u64, facts.entries);
+        use tar::EntryType as Kind;
+        let expected = [
+            ("a/", Kind::Directory, 0, None),
+            ("a/b/", Kind::Directory, 0, None),
+            ("a/b/file", Kind::Regular, 70_000, None),
+            ("a/link", Kind::Symlink, 0, Some("../a-".to_owned())),
+            ("a/long link", Kind::Symlink, 0, Some("t".repeat(300))),
+            ("a-", Kind::Regular, 512, None),
+            (&"n".repeat(200), Kind::Regular, 4, None),
+            ("z", Kind::Link, 0, Some("a-".to_owned())),
+        ];
+        let mut expected: Vec<_> = expected
+            .iter()
+            .map(|(path, kind, size, link)| (path.to_string(), *kind, *size, link.clone()))
+            .collect();
+        // Names sort by bytes within a directory: "a" before "a-".
+        assert_eq!(seen, std::mem::take(&mut expected));
+        let file = dir.path().with_extension("tar");
+        fs::write(&file, &tar).unwrap();
+        let out = Command::new("tar")
+            .arg("--compare")
+            .arg("-f")
+            .arg(&file)
+            .arg("-C")
+            .arg(dir.path())
+            .output()
+            .unwrap();
+        fs::remove_file(&file).unwrap();
+        assert!(out.status.success() && out.stdout.is_empty(), "{out:?}");
+    }
+
+    #[test]
+    #[ignore = "root: makes devices and trusted attributes"]
+    fn root_whiteouts_and_opaque_directories_become_markers() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        fs::create_dir(dir.path().join("opaque")).unwrap();
+        let root = file::open_dir_at(rustix::fs::CWD, dir.path()).unwrap();
+        whiteout::set_opaque(file::open_dir_at(&root, "opaque").unwrap()).unwrap();
+        whiteout::create(root.as_fd(), c"gone").unwrap();
+        xattr::set_at(&root, c"opaque", c"user.kept", b"1").unwrap();
+        let (tar, _) = tar_of(dir.path());
+        let mut archive = tar::Archive::new(&tar[..]);
+        let names: Vec<_> = archive
+            .entries()
+            .unwrap()
+            .map(|entry| {
+                let mut entry = entry.unwrap();
+                let keys = entry.pax_extensions().unwrap();
+                let keys: Vec<_> =
+                    keys.into_iter().flatten().map(|pair| pair.unwrap().key().unwrap().to_owned()).collect();
+                (
+                    entry.path().unwrap().to_str().unwrap().to_owned(),
+                    keys.into_iter().filter(|key| key != "mtime").collect::<Vec<_>>(),
+                )
+            })
+            .collect();
+        let expected = [
+            (".wh.gone", vec![]),
+            ("opaque/", vec!["SCHILY.xattr.user.kept".to_owned()]),
+            ("opaque/.wh..wh..opq", vec![]),
+        ];
+        assert_eq!(names, expected.map(|(name, keys)| (name.to_owned(), keys)));
+    }
+
+    #[test]
+    #[ignore = "root: owners other than our own"]
+    fn root_a_changed_root_directory_has_an_entry_of_its_own() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        assert_eq!(tar_of(dir.path()).1.entries, 0);
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o700)).unwrap();
+        file::set_mtime_at(rustix::fs::CWD, dir.path(), Timestamp::from_seconds(1)).unwrap();
+        let (tar, facts) = tar_of(dir.path());
+        assert_eq!((facts.entries, &tar[..3]), (1, &b"./\0"[..]));
+    }
+
+    #[test]
+    fn a_name_that_would_be_a_whiteout_elsewhere_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join(".wh.x"), "").unwrap();
+        let tree = file::open_dir_at(rustix::fs::CWD, dir.path()).unwrap();
+        let error = write_tar(tree.as_fd(), &mut io::sink()).unwrap_err();
+        assert!(matches!(error, WriteTarError::ReservedName { .. }), "{error}");
+    }
+
+    #[test]
+    fn a_socket_is_left_out_and_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let _listener = std::os::unix::net::UnixListener::bind(dir.path().join("s")).unwrap();
+        assert_eq!(tar_of(dir.path()).1.skipped_sockets, [PathBuf::from("s")]);
+    }
+
+    #[test]
+    fn a_receiver_that_fails_ends_the_writing() {
+        struct Full;
+        impl Write for Full {
+            fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+                Err(io::ErrorKind::StorageFull.into())
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        let dir = sample();
+        let tree = file::open_dir_at(rustix::fs::CWD, dir.path()).unwrap();
+        assert!(matches!(write_tar(tree.as_fd(), &mut Full), Err(WriteTarError::Write { .. })));
+    }
+}

@@ -5,6 +5,8 @@
 //! image-spec `layer.md`'s: `.wh.<name>` and `.wh..wh..opq`. [`write_tar`] and [`apply_tar`] translate.
 
 pub(crate) mod apply;
+#[cfg(test)]
+mod apply_test;
 mod content_id;
 mod decompress;
 mod diff;

@@ -360,7 +360,7 @@ mod tests {
         }
         let mut extensions = Extensions::default();
         parse_pax(b"12 path=a/b\n11 uid=70\n\n", &mut extensions).unwrap_err();
-        parse_pax(b"12 path=a/b\n14 uid=70000\n", &mut extensions).unwrap();
+        parse_pax(b"12 path=a/b\n13 uid=70000\n", &mut extensions).unwrap();
         assert_eq!((extensions.path.as_deref(), extensions.uid), (Some(&b"a/b"[..]), Some(70_000)));
     }
 
