@@ -109,10 +109,10 @@ pub(crate) fn command() -> Command {
 
 /// Parses, carries out and reports.
 pub(crate) fn main(line: Vec<OsString>) -> ExitCode {
-    if let [_, name, root, runtime] = &line[..] {
-        if name == SETTLE {
-            return settle(root.into(), runtime.into());
-        }
+    if let [_, name, root, runtime] = &line[..]
+        && name == SETTLE
+    {
+        return settle(root.into(), runtime.into());
     }
     match execute(&line) {
         Ok(code) => ExitCode::from(code),
