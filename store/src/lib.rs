@@ -39,6 +39,8 @@ mod usage;
 mod merged_overlay_test;
 #[cfg(test)]
 mod random_tree;
+#[cfg(test)]
+mod tree_writer_test;
 
 pub use build_log::{BuildInfo, BuildLog, BuildLogError};
 pub use cache_mount::{CacheMount, CacheMountError, CacheMountRecord, Sharing};

@@ -10,7 +10,7 @@ mod apply_test;
 mod content_id;
 mod decompress;
 mod diff;
-mod header;
+pub(crate) mod header;
 mod reader;
 mod walk;
 pub(crate) mod whiteout;
