@@ -123,7 +123,7 @@ fn writer() {
                     auto_remove: seed.below(2) == 0,
                     settings: serde_json::Value::Null,
                 };
-                store.create_container(&record).unwrap();
+                let _dir = store.create_container(&record).unwrap();
                 let state = store.running_state(std::process::id() as i32, record.created.clone()).unwrap();
                 store.set_container_state(&record.id, &state).unwrap();
                 if record.auto_remove {
