@@ -3,7 +3,7 @@
 //! The order of work is:
 //!
 //! 1. [`BuildGraph::new`] resolves every name;
-//! 2. the caller gets the config of each base image ([`BuildGraph::image_bases`]) and hands its `ONBUILD` triggers to
+//! 2. the caller gets the config of each base image ([`BuildGraph::images`]) and hands its `ONBUILD` triggers to
 //!    [`BuildGraph::add_triggers`], which may make further stages needed: again until nothing is left;
 //! 3. stages, steps and numbers are now final. [`BuildGraph::needed`] is an order in which each stage comes after all
 //!    that it depends on.
