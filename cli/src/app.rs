@@ -127,6 +127,10 @@ pub(crate) fn main(line: Vec<OsString>) -> ExitCode {
 /// Makes the store durable and sweeps it, out of reach of the terminal that the command was started from.
 fn settle(root: PathBuf, runtime: PathBuf) -> ExitCode {
     let _ = rustix::process::setsid();
+    if !root.join("format").exists() {
+        // Whoever started us has removed the store meanwhile: it isn't to be made anew.
+        return ExitCode::SUCCESS;
+    }
     let options = StoreOptions { root, runtime, mode: StoreMode::Root };
     let Ok(store) = Store::open(options) else { return ExitCode::FAILURE };
     // Sweeping first: what is thrown away needn't be synced.

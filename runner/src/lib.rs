@@ -16,6 +16,6 @@ pub use bind::{BindError, BindSpec};
 pub use create::{CreateError, CreateOptions, Network, create};
 pub use lifecycle::{exit_code, launch_exit_code};
 pub use name::random_name;
-pub use remove::{RemoveError, remove, sweep};
+pub use remove::{RemoveError, remove, sweep, wrote_files};
 pub use settings::{Mount, Settings, SettingsError};
 pub use start::{EndError, Foreground, HostFiles, StartError, start};

@@ -3,8 +3,9 @@
 use std::io;
 use std::time::{Duration, Instant};
 
+use rustix::fs::{Mode, OFlags};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
-use store::{Container, ContainerError, ContainerState, FindContainerError, Store};
+use store::{Container, ContainerDir, ContainerError, ContainerState, FindContainerError, Store};
 
 /// Why a container wasn't removed.
 #[derive(Debug, thiserror::Error)]
@@ -76,6 +77,15 @@ pub fn sweep(store: &Store, containers: &mut Vec<Container>) {
             container.record.auto_remove && matches!(container.state, ContainerState::Exited { .. });
         !is_left || store.remove_container(&container.record.id).is_err()
     });
+}
+
+/// Whether the container in `dir`, which may have been removed already, wrote files: then there is something to unlink.
+pub fn wrote_files(dir: &ContainerDir) -> bool {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    rustix::fs::openat(dir.scratch_fd(), "upper", flags, Mode::empty())
+        .ok()
+        .and_then(|upper| sys::dir::read_sorted(&upper).ok())
+        .is_some_and(|entries| !entries.is_empty())
 }
 
 /// Kills process `pid` if it is still the one that started at `start_time`.

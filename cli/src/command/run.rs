@@ -103,8 +103,11 @@ fn execute(invocation: &Invocation<'_>) -> Result<u8, Failure> {
     }
     forward_signals(signals, Arc::clone(&container))?;
     let ended = container.wait(&now);
-    // Starting a sweeper costs more than a small container's trash.
-    if record.auto_remove && store.trash_entries().is_ok_and(|entries| entries >= TRASH_BEFORE_SWEEP) {
+    // Starting a sweeper costs more than the trash of a container that wrote nothing.
+    let is_worth_sweeping = || {
+        runner::wrote_files(&dir) || store.trash_entries().is_ok_and(|entries| entries >= TRASH_BEFORE_SWEEP)
+    };
+    if record.auto_remove && is_worth_sweeping() {
         invocation.app.settle_later();
     }
     ended.map_err(|error| match error {

@@ -125,10 +125,20 @@ fn root_a_full_disk_is_one_clear_error() {
 }
 
 /// Names in the store's folder of things in flight, but for its own bookkeeping.
+/// What lies in `tmp/` and stays there: the process that tidies up after a command has things there for a moment.
 pub(crate) fn in_flight(store: &Path) -> Vec<String> {
-    fs::read_dir(store.join("tmp"))
-        .map(|entries| {
-            entries.map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned()).collect()
-        })
-        .unwrap_or_default()
+    let deadline = Instant::now() + Duration::from_secs(10);
+    loop {
+        let names: Vec<String> = fs::read_dir(store.join("tmp"))
+            .map(|entries| {
+                entries
+                    .filter_map(|entry| Some(entry.ok()?.file_name().to_string_lossy().into_owned()))
+                    .collect()
+            })
+            .unwrap_or_default();
+        if names.is_empty() || Instant::now() > deadline {
+            return names;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
 }
