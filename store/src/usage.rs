@@ -2,6 +2,7 @@
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap};
+use std::ffi::CString;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -9,7 +10,7 @@ use std::path::Path;
 
 use rustix::fs::{AtFlags, FileType, StatxFlags};
 
-use crate::file::{OnPath, names_in};
+use crate::file::{OnPath, if_found, names_in};
 use crate::layers::LayerSize;
 use crate::{
     CacheMountError, Container, ContainerError, ContainerState, FileError, ImageError, LayerError, LayerId,
@@ -94,6 +95,7 @@ impl Store {
             match self.layer_size(&layer) {
                 // Collected meanwhile.
                 Err(LayerError::Missing(_)) => {}
+                Err(LayerError::File(error)) if error.io_error().kind() == io::ErrorKind::NotFound => {}
                 other => sizes.push((layer, other?)),
             }
         }
@@ -175,14 +177,14 @@ impl UsageGroup {
 
 /// Blocks of a folder itself.
 fn own_blocks(path: &Path) -> Result<u64, FileError> {
-    let dir = File::open(path).on("open", path)?;
+    let Some(dir) = if_found(File::open(path)).on("open", path)? else { return Ok(0) };
     let stat = rustix::fs::statx(&dir, c"", AtFlags::EMPTY_PATH, StatxFlags::BLOCKS).on("look at", path)?;
     Ok(stat.stx_blocks * 512)
 }
 
 /// Blocks of a folder and of the files in it, without the folders in it, of which `name` is one.
 fn folder_without(path: &Path, name: &str) -> Result<u64, FileError> {
-    let Some(dir) = crate::file::if_found(File::open(path)).on("open", path)? else { return Ok(0) };
+    let Some(dir) = if_found(File::open(path)).on("open", path)? else { return Ok(0) };
     let mut bytes = own_blocks(path)?;
     let added = sys::dir::for_each(dir.as_fd(), |entry, file_type| {
         if entry.to_bytes() == name.as_bytes() || file_type == Some(sys::file::FileType::Directory) {
@@ -198,7 +200,7 @@ fn folder_without(path: &Path, name: &str) -> Result<u64, FileError> {
             Err(error) => Err(error.into()),
         }
     });
-    added.on("walk", path)?;
+    if_found(added).on("walk", path)?;
     Ok(bytes)
 }
 
@@ -234,14 +236,13 @@ fn measure_with(tree: BorrowedFd<'_>, linked: &mut Linked) -> io::Result<LayerSi
     let mut size = LayerSize::default();
     let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT;
     let wanted = StatxFlags::BASIC_STATS;
-    let top = sys::dir::reopen(tree)?;
+    let Some(top) = if_found(sys::dir::reopen(tree))? else { return Ok(size) };
     let stat = rustix::fs::statx(&top, c"", AtFlags::EMPTY_PATH, wanted)?;
     size.disk_bytes += stat.stx_blocks * 512;
     size.entries += 1;
-    let mut pending: Vec<OwnedFd> = vec![top];
-    while let Some(dir) = pending.pop() {
+    let mut visit = |dir: &OwnedFd| -> io::Result<Vec<CString>> {
         let mut folders = Vec::new();
-        sys::dir::for_each(dir.as_fd(), |name, _| {
+        let read = sys::dir::for_each(dir.as_fd(), |name, _| {
             let stat = match rustix::fs::statx(&dir, name, flags, wanted) {
                 Err(rustix::io::Errno::NOENT) => return Ok(()),
                 other => other?,
@@ -274,12 +275,22 @@ fn measure_with(tree: BorrowedFd<'_>, linked: &mut Linked) -> io::Result<LayerSi
                 folders.push(name.to_owned());
             }
             Ok(())
-        })?;
-        for name in folders {
-            match sys::dir::open_at(&dir, name.as_c_str()) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                other => pending.push(other?),
-            }
+        });
+        // A directory that was removed while it was open can't be read.
+        if_found(read)?;
+        Ok(folders)
+    };
+    // One descriptor a level, however many directories lie side by side.
+    let folders = visit(&top)?;
+    let mut levels = vec![(top, folders)];
+    while let Some((dir, folders)) = levels.last_mut() {
+        let Some(name) = folders.pop() else {
+            levels.pop();
+            continue;
+        };
+        if let Some(below) = if_found(sys::dir::open_at(&*dir, name.as_c_str()))? {
+            let folders = visit(&below)?;
+            levels.push((below, folders));
         }
     }
     Ok(size)
@@ -328,6 +339,28 @@ mod tests {
         store.usage().unwrap();
         let (usage, du) = (store.usage().unwrap(), du(&place));
         assert!(usage.total_bytes.abs_diff(du) <= du / 100, "{} is not {du}", usage.total_bytes);
+    }
+
+    #[test]
+    fn more_directories_side_by_side_than_a_process_may_open() {
+        let dir = tempfile::tempdir().unwrap();
+        for number in 0..3000 {
+            fs::create_dir(dir.path().join(number.to_string())).unwrap();
+        }
+        fs::create_dir_all(dir.path().join("d/".repeat(200))).unwrap();
+        let size = measure_tree(File::open(dir.path()).unwrap().as_fd()).unwrap();
+        assert_eq!(size.entries, 3201);
+    }
+
+    #[test]
+    fn what_is_removed_meanwhile_is_left_out() {
+        let dir = tempfile::tempdir().unwrap();
+        let gone = dir.path().join("gone");
+        fs::create_dir(&gone).unwrap();
+        let open = File::open(&gone).unwrap();
+        fs::remove_dir(&gone).unwrap();
+        measure_tree(open.as_fd()).unwrap();
+        assert_eq!((walk(&gone).unwrap(), own_blocks(&gone).unwrap()), (0, 0));
     }
 
     #[test]
