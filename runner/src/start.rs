@@ -1,13 +1,14 @@
 //! `start`: a container's layers under its upperdir, its files, its first process, in the foreground.
 
 use std::ffi::CString;
-use std::io;
+use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use oci::{ProcessSettings, RunConfig, SpecError, UserError, UserIds};
 use rustix::fs::{CWD, Mode, OFlags};
+use rustix::mount::MountAttrFlags;
 use sandbox::{
     Bind, BindIdmap, CgroupSettings, Launch, LaunchError, Rootfs, Sandbox, Scratch, SeccompPolicy, Stdio,
 };
@@ -17,6 +18,8 @@ use store::tree_writer::{Attributes, TreeWriter, WriteError};
 use store::{
     ContainerDir, ContainerError, ContainerRecord, ContainerState, LayerError, Lease, LeaseError, Store,
 };
+use sys::kernel::{self, Feature};
+use sys::mount::FsContext;
 
 use crate::lifecycle;
 use crate::settings::{Settings, SettingsError};
@@ -143,9 +146,9 @@ pub fn start(
     prepare_upper(&merged, upper.as_fd())?;
     let user = resolve_user(&merged, &settings.user)?;
     make_working_dir(&merged, upper, &settings.working_dir)?;
-    let binds = binds(dir, &settings, host)?;
-    let merged_with_upper = merged;
-    if let Some(stubs) = stubs(dir, &merged_with_upper, &binds)? {
+    let place = own_place(dir).map_err(|error| file_error("make a place for files in", dir.path(), error))?;
+    let binds = binds((dir, &place), &settings, host)?;
+    if let Some(stubs) = stubs((dir, &place), &merged, &binds)? {
         lowerdirs.insert(0, stubs);
     }
     let spec = oci::runtime_spec(&ProcessSettings {
@@ -174,12 +177,13 @@ pub fn start(
         binds,
         stdio,
         seccomp: SeccompPolicy::Default,
-        cgroup: CgroupSettings::Own,
+        // Without limits a group of its own buys nothing: the pid namespace ends with the container. On cgroup v1 a
+        // move into one waits some 10 ms for a grace period of the kernel.
+        cgroup: CgroupSettings::Inherit,
     };
-    let running = sandbox.launch(launch).map_err(|source| StartError::Launch {
-        help: exec_help(&source, &merged_with_upper, &settings),
-        source,
-    })?;
+    let running = sandbox
+        .launch(launch)
+        .map_err(|source| StartError::Launch { help: exec_help(&source, &merged, &settings), source })?;
     // Nothing when it has ended already: the end is then recorded by `wait`, soon.
     if let Some(state) = store.running_state(running.pid(), now()) {
         // On an error `running` is dropped here, which kills it.
@@ -318,7 +322,11 @@ fn make_working_dir(merged: &Merged, upper: OwnedFd, working_dir: &str) -> Resul
 }
 
 /// The container's own files and what `-v` asks for.
-fn binds(dir: &ContainerDir, settings: &Settings, host: &HostFiles) -> Result<Vec<Bind>, StartError> {
+fn binds(
+    (dir, place): (&ContainerDir, &OwnedFd),
+    settings: &Settings,
+    host: &HostFiles,
+) -> Result<Vec<Bind>, StartError> {
     let is_host = settings.network == "host";
     let hosts = network::hosts(&settings.hostname, is_host.then_some(host.hosts.as_str()), &[]);
     let files = [
@@ -328,10 +336,9 @@ fn binds(dir: &ContainerDir, settings: &Settings, host: &HostFiles) -> Result<Ve
     ];
     let mut binds = Vec::with_capacity(files.len() + settings.mounts.len());
     for (target, name, text) in files {
-        let path = dir.file(name);
-        std::fs::write(&path, text).map_err(|error| file_error("write", &path, error))?;
         binds.push(Bind {
-            source: open_path(&path, "open")?,
+            source: own_file(place, name, &text)
+                .map_err(|error| file_error("write", &dir.file(name), error))?,
             target: target.into(),
             readonly: false,
             idmap: BindIdmap::Identity,
@@ -357,8 +364,36 @@ fn binds(dir: &ContainerDir, settings: &Settings, host: &HostFiles) -> Result<Ve
     Ok(binds)
 }
 
+/// Where the container's own files and its mount points lie: on a tmpfs that is attached nowhere, so that nothing is to
+/// be unlinked afterwards and the container's list of mounts doesn't name the store; in the container's folder where
+/// the kernel can't bind out of such a mount.
+fn own_place(dir: &ContainerDir) -> io::Result<OwnedFd> {
+    if !kernel::has(Feature::OverlayFd) {
+        return Ok(rustix::io::fcntl_dupfd_cloexec(dir.scratch_fd(), 3)?);
+    }
+    let tmpfs = FsContext::open(c"tmpfs")?;
+    tmpfs.set_string(c"mode", c"0700")?;
+    tmpfs.set_string(c"size", c"16m")?;
+    tmpfs.create()?;
+    tmpfs.mount(MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV)
+}
+
+/// Writes a file that everybody in the container may read, and opens it as the source of a bind.
+fn own_file(place: &OwnedFd, name: &str, text: &str) -> io::Result<OwnedFd> {
+    let mut file = std::fs::File::from(sys::file::create_file_at(place, name, 0o644)?);
+    file.write_all(text.as_bytes())?;
+    // Whatever the umask is.
+    sys::file::set_mode(&file, 0o644)?;
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    Ok(rustix::fs::openat(place, name, flags, Mode::empty())?)
+}
+
 /// The tree of mount points that the image lacks; nothing where it has them all.
-fn stubs(dir: &ContainerDir, merged: &Merged, binds: &[Bind]) -> Result<Option<OwnedFd>, StartError> {
+fn stubs(
+    (dir, place): (&ContainerDir, &OwnedFd),
+    merged: &Merged,
+    binds: &[Bind],
+) -> Result<Option<OwnedFd>, StartError> {
     let mut targets: Vec<(PathBuf, StubKind)> =
         KERNEL_DIRS.iter().map(|dir| (PathBuf::from(dir), StubKind::Dir)).collect();
     for bind in binds {
@@ -370,13 +405,9 @@ fn stubs(dir: &ContainerDir, merged: &Merged, binds: &[Bind]) -> Result<Option<O
     if targets.iter().all(|(target, _)| merged.resolve(target).is_ok()) {
         return Ok(None);
     }
-    let path = dir.file("stubs");
-    match std::fs::create_dir(&path) {
-        Ok(()) => {}
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-        Err(error) => return Err(file_error("make", &path, error)),
-    }
-    let tree = open_path(&path, "open")?;
+    let tree = sys::file::create_dir_at(place, "stubs", 0o755)
+        .and_then(|()| sys::file::open_dir_at(place, "stubs"))
+        .map_err(|error| file_error("make", &dir.file("stubs"), error))?;
     let was_made = mount_point_stubs(merged, &targets, tree.as_fd())?;
     Ok(was_made.then_some(tree))
 }

@@ -182,8 +182,8 @@ fn describe_container(store: &Store, container: &Container) -> Value {
     };
     let is_running = matches!(container.state, ContainerState::Running { .. });
     let path = |name: &str| match store.container_dir(&record.id) {
-        Ok(dir) => dir.file(name).display().to_string(),
-        Err(_) => String::new(),
+        Ok(dir) if dir.file(name).exists() => dir.file(name).display().to_string(),
+        _ => String::new(),
     };
     json!({
         "Id": record.id,
