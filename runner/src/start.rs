@@ -141,6 +141,8 @@ pub fn start(
         lowerdirs.push(store.layer(*id)?.open_tree()?);
     }
     let merged = Merged::new(clones(&lowerdirs, dir.path())?)?;
+    // What lies below a layer with an opaque root: overlayfs wouldn't hide it.
+    lowerdirs.truncate(merged.tree_count());
     let upper_path = dir.path().join("upper");
     let upper = open_path(&upper_path, "open")?;
     prepare_upper(&merged, upper.as_fd())?;

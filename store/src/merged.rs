@@ -144,6 +144,12 @@ impl Merged {
         Self::from_shared(std::iter::once(tree).chain(self.trees.iter().cloned()).collect())
     }
 
+    /// How many trees it shows, counted from the topmost: what mounts the same stack leaves the others out
+    /// (see [`visible_trees`]).
+    pub fn tree_count(&self) -> usize {
+        self.trees.len()
+    }
+
     /// Whether there is any tree at all.
     pub(crate) fn has_trees(&self) -> bool {
         !self.trees.is_empty()

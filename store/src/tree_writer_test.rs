@@ -249,3 +249,18 @@ fn an_archive_is_unpacked_through_the_symlinks_of_lower_trees() {
         stack.made().iter().map(|line| line.split(':').next().unwrap().to_owned()).collect();
     assert_eq!(made, ["new", "new/f", "srv", "srv/app", "srv/app/file", "usr", "usr/lib", "usr/lib/a.so"]);
 }
+
+#[test]
+#[ignore = "root: marks a tree opaque"]
+fn root_an_opaque_root_hides_all_trees_below() {
+    let stack = Stack::new();
+    let top = stack.tree.join("../top");
+    fs::create_dir(&top).unwrap();
+    fs::write(top.join("f"), "").unwrap();
+    crate::layer::whiteout::set_opaque(open(&top)).unwrap();
+    let trees = || vec![open(&top), open(&stack.lower)];
+    let merged = Merged::new(trees()).unwrap();
+    assert_eq!(merged.tree_count(), 1);
+    assert!(merged.resolve(Path::new("/srv")).is_err());
+    assert_eq!(crate::snapshot::Snapshot::new(trees(), None).unwrap().lowerdirs.len(), 1);
+}

@@ -69,6 +69,8 @@ impl Command<'_, '_, '_> {
         let stubs = site.store_call("make a draft", |store| Ok(store.draft()?))?;
         let has_stubs = mount_point_stubs(&image, &targets, stubs.tree_fd()).map_err(write_failed)?;
         let mut lowerdirs = executor.open_trees(&site.below.layers)?;
+        // What lies below a layer with an opaque root: overlayfs wouldn't hide it.
+        lowerdirs.truncate(image.tree_count());
         if has_stubs {
             lowerdirs.insert(0, self.place(&stubs)?);
         }
