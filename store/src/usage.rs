@@ -243,7 +243,7 @@ fn measure_with(tree: BorrowedFd<'_>, linked: &mut Linked) -> io::Result<LayerSi
     let mut visit = |dir: &OwnedFd| -> io::Result<Vec<CString>> {
         let mut folders = Vec::new();
         let read = sys::dir::for_each(dir.as_fd(), |name, _| {
-            let stat = match rustix::fs::statx(&dir, name, flags, wanted) {
+            let stat = match rustix::fs::statx(dir, name, flags, wanted) {
                 Err(rustix::io::Errno::NOENT) => return Ok(()),
                 other => other?,
             };
