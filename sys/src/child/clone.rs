@@ -82,6 +82,9 @@ impl Spawner {
         } else {
             clone(&self.stack, namespaces, &context)
         };
+        if let Ok((pid, _)) = &cloned {
+            await_own_memory(*pid);
+        }
         drop(not_dumpable);
         let (pid, pidfd) = cloned.map_err(SpawnError::Clone)?;
         let step = report.step.load(Ordering::Acquire);
@@ -101,6 +104,20 @@ impl Program {
     /// The step at an index, for messages.
     pub fn step(&self, index: usize) -> Option<&Step> {
         self.steps.get(index)
+    }
+}
+
+/// Waits until the child no longer shares our memory (`kcmp(2)`, Linux 3.5).
+///
+/// The kernel lets go of a vfork's parent at the start of `exec_mmap`, a moment *before* the child has its new memory: in
+/// that moment the child still leads to ours. Where the kernel doesn't answer nothing more can be learned.
+fn await_own_memory(child: i32) {
+    const KCMP_VM: libc::c_int = 1;
+    // SAFETY: the call takes numbers only.
+    let same =
+        || unsafe { libc::syscall(libc::SYS_kcmp, libc::getpid(), child, KCMP_VM, 0_usize, 0_usize) } == 0;
+    while same() {
+        std::thread::yield_now();
     }
 }
 
