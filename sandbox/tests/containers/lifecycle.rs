@@ -273,6 +273,19 @@ fn root_stdin_is_read() {
 }
 
 #[test]
+#[ignore = "root: starts a container"]
+fn root_a_pipe_of_stdio_can_be_opened_by_its_name() {
+    use std::io::Write;
+    let (reader, mut writer) = std::io::pipe().unwrap();
+    writer.write_all(b"hello").unwrap();
+    drop(writer);
+    let mut ground = Ground::new().shell("cat < /dev/stdin");
+    ground.stdin = Some(reader.into());
+    let outcome = ground.run();
+    assert_eq!(outcome.text(), "hello", "{outcome:?}");
+}
+
+#[test]
 #[ignore = "root: attaches to this process"]
 fn root_nobody_can_look_into_a_process_that_is_starting_containers() {
     // While the launcher works, another thread watches the flag: it must be down whenever a child shares our memory.
