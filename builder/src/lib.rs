@@ -32,6 +32,7 @@ pub mod scope;
 mod secret;
 mod source_tree;
 mod stage_state;
+mod stage_tree;
 mod step;
 
 pub use base::{BaseImage, BaseImageError, BaseImages, StoreImages};

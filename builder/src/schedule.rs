@@ -6,11 +6,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock};
 
 use oci::DiffId;
 use sandbox::Sandbox;
 use store::merged::Merged;
+use store::snapshot::Snapshots;
 use store::{BuildLog, LayerId, Lease, RunWindow};
 
 use crate::build::Services;
@@ -26,6 +27,7 @@ use crate::progress::Progress;
 use crate::request::BuildRequest;
 use crate::root::{Roots, SourceRoot};
 use crate::stage_state::{BaseState, StageState};
+use crate::stage_tree::StageTrees;
 use crate::step;
 
 /// All that the stages of one build share.
@@ -40,6 +42,9 @@ pub(crate) struct Executor<'a> {
     pub(crate) epoch: Option<i64>,
     lease: Mutex<Lease>,
     sandbox: Mutex<Option<Sandbox>>,
+    snapshots: OnceLock<Snapshots>,
+    /// The working trees of stages, where there is no overlay.
+    pub(crate) trees: StageTrees,
     finished: Mutex<BTreeMap<StageId, Arc<StageResult>>>,
     changed: Condvar,
     failure: Mutex<Option<BuildError>>,
@@ -118,6 +123,8 @@ impl<'a> Executor<'a> {
             epoch,
             lease: Mutex::new(lease),
             sandbox: Mutex::new(None),
+            snapshots: OnceLock::new(),
+            trees: StageTrees::default(),
             finished: Mutex::new(BTreeMap::new()),
             changed: Condvar::new(),
             failure: Mutex::new(None),
@@ -240,6 +247,17 @@ impl<'a> Executor<'a> {
         Ok(sandbox.insert(open).clone())
     }
 
+    /// How a step sees its layers. What is less than usual is told once.
+    pub(crate) fn snapshots(&self) -> Snapshots {
+        *self.snapshots.get_or_init(|| {
+            let (snapshots, note) = self.services.store.snapshots();
+            if let Some(note) = note {
+                self.progress.note(note);
+            }
+            snapshots
+        })
+    }
+
     /// The trees of `layers` (base first), opened, topmost first.
     pub(crate) fn open_trees(&self, layers: &[StageLayer]) -> Result<Vec<OwnedFd>, StepError> {
         let fail = |source| StepError::Store { op: "open a layer", source: StoreFailure::Layer(source) };
@@ -261,6 +279,7 @@ impl<'a> Executor<'a> {
             }
             self.run_step(stage, step, &mut result)?;
         }
+        self.trees.remove(stage.id());
         Ok(result)
     }
 

@@ -13,8 +13,9 @@ use sandbox::{
     Bind, BindIdmap, CgroupSettings, Launch, LaunchError, Rootfs, Sandbox, Scratch, SeccompPolicy, Stdio,
 };
 use store::merged::{Merged, MergedError};
-use store::snapshot::{StubKind, mount_point_stubs, prepare_upper};
+use store::snapshot::{Snapshots, StubKind, mount_point_stubs, prepare_upper};
 use store::tree_writer::{Attributes, TreeWriter, WriteError};
+use store::working_tree::WorkingTree;
 use store::{
     ContainerDir, ContainerError, ContainerRecord, ContainerState, LayerError, Lease, LeaseError, Store,
 };
@@ -143,16 +144,24 @@ pub fn start(
     let merged = Merged::new(clones(&lowerdirs, dir.path())?)?;
     // What lies below a layer with an opaque root: overlayfs wouldn't hide it.
     lowerdirs.truncate(merged.tree_count());
-    let upper_path = dir.path().join("upper");
-    let upper = open_path(&upper_path, "open")?;
-    prepare_upper(&merged, upper.as_fd())?;
     let user = resolve_user(&merged, &settings.user)?;
-    make_working_dir(&merged, upper, &settings.working_dir)?;
+    let (snapshots, note) = store.snapshots();
     let place = own_place(dir).map_err(|error| file_error("make a place for files in", dir.path(), error))?;
     let binds = binds((dir, &place), &settings, host)?;
-    if let Some(stubs) = stubs((dir, &place), &merged, &binds)? {
-        lowerdirs.insert(0, stubs);
-    }
+    let rootfs = if snapshots == Snapshots::Tree {
+        working_tree(dir, &merged, &settings.working_dir, &mount_points(&binds)?)?
+    } else {
+        let upper = open_path(&dir.path().join("upper"), "open")?;
+        prepare_upper(&merged, upper.as_fd())?;
+        make_working_dir(&merged, upper, &settings.working_dir)?;
+        if let Some(stubs) = stubs((dir, &place), &merged, &mount_points(&binds)?)? {
+            lowerdirs.insert(0, stubs);
+        }
+        let scratch = rustix::io::fcntl_dupfd_cloexec(dir.scratch_fd(), 3)
+            .map_err(|error| file_error("open", dir.path(), error))?;
+        let (upper, work) = (CString::from(c"upper"), CString::from(c"work"));
+        Rootfs::Overlay { lowerdirs, scratch: Some(Scratch { dir: scratch, upper, work }) }
+    };
     let spec = oci::runtime_spec(&ProcessSettings {
         args: record.argv.clone(),
         env: environment(&settings, &user),
@@ -164,18 +173,9 @@ pub fn start(
         host_network: settings.network == "host",
         host_userns: settings.host_userns,
     })?;
-    let scratch = rustix::io::fcntl_dupfd_cloexec(dir.scratch_fd(), 3)
-        .map_err(|error| file_error("open", dir.path(), error))?;
     let launch = Launch {
         spec,
-        rootfs: Rootfs {
-            lowerdirs,
-            scratch: Some(Scratch {
-                dir: scratch,
-                upper: CString::from(c"upper"),
-                work: CString::from(c"work"),
-            }),
-        },
+        rootfs,
         binds,
         stdio,
         seccomp: SeccompPolicy::Default,
@@ -191,7 +191,7 @@ pub fn start(
         // On an error `running` is dropped here, which kills it.
         store.set_container_state(&record.id, &state).map_err(StartError::Record)?;
     }
-    let notes = running.notes().to_vec();
+    let notes = note.into_iter().chain(running.notes().iter().cloned()).collect();
     Ok(Arc::new(Foreground {
         store: store.clone(),
         id: record.id.clone(),
@@ -390,12 +390,42 @@ fn own_file(place: &OwnedFd, name: &str, text: &str) -> io::Result<OwnedFd> {
     Ok(rustix::fs::openat(place, name, flags, Mode::empty())?)
 }
 
-/// The tree of mount points that the image lacks; nothing where it has them all.
-fn stubs(
-    (dir, place): (&ContainerDir, &OwnedFd),
+/// The container's own copy of its layers, where there is no overlay: made with its first start, in place of the empty
+/// upperdir, and removed with it.
+fn working_tree(
+    dir: &ContainerDir,
     merged: &Merged,
-    binds: &[Bind],
-) -> Result<Option<OwnedFd>, StartError> {
+    working_dir: &str,
+    mount_points: &[(PathBuf, StubKind)],
+) -> Result<Rootfs, StartError> {
+    let scratch = dir.scratch_fd();
+    let open = |name: &str| {
+        sys::dir::open_at(scratch, name).map_err(|error| file_error("open", &dir.file(name), error))
+    };
+    let mut upper = open("upper")?;
+    if sys::dir::is_empty(&upper).map_err(|error| file_error("read", &dir.file("upper"), error))? {
+        let copy = dir.file("copy");
+        // What a copy that was killed left.
+        sys::dir::remove_tree(scratch, "copy", None).map_err(|error| file_error("remove", &copy, error))?;
+        sys::file::create_dir_at(scratch, "copy", 0o755).map_err(|error| file_error("make", &copy, error))?;
+        WorkingTree::fill(open("copy")?, merged)?;
+        rustix::fs::renameat(scratch, "copy", scratch, "upper")
+            .map_err(|error| file_error("rename", &copy, error))?;
+        upper = open("upper")?;
+    }
+    let tree = WorkingTree::open(upper);
+    let missing = Attributes::parent_dir(sys::file::Timestamp::from_seconds(0));
+    for (target, kind) in mount_points {
+        tree.make_missing(target, *kind, &missing)?;
+    }
+    let now = Attributes::parent_dir(sys::file::Timestamp::now());
+    tree.make_missing(Path::new(working_dir), StubKind::Dir, &now)?;
+    let place = tree.fd().try_clone_to_owned().map_err(|error| file_error("open", dir.path(), error))?;
+    Ok(Rootfs::Tree(place))
+}
+
+/// What must be there for something to be mounted on.
+fn mount_points(binds: &[Bind]) -> Result<Vec<(PathBuf, StubKind)>, StartError> {
     let mut targets: Vec<(PathBuf, StubKind)> =
         KERNEL_DIRS.iter().map(|dir| (PathBuf::from(dir), StubKind::Dir)).collect();
     for bind in binds {
@@ -404,13 +434,22 @@ fn stubs(
         let is_dir = rustix::fs::FileType::from_raw_mode(stat.st_mode).is_dir();
         targets.push((bind.target.clone(), if is_dir { StubKind::Dir } else { StubKind::File }));
     }
+    Ok(targets)
+}
+
+/// The tree of mount points that the image lacks; nothing where it has them all.
+fn stubs(
+    (dir, place): (&ContainerDir, &OwnedFd),
+    merged: &Merged,
+    targets: &[(PathBuf, StubKind)],
+) -> Result<Option<OwnedFd>, StartError> {
     if targets.iter().all(|(target, _)| merged.resolve(target).is_ok()) {
         return Ok(None);
     }
     let tree = sys::file::create_dir_at(place, "stubs", 0o755)
         .and_then(|()| sys::file::open_dir_at(place, "stubs"))
         .map_err(|error| file_error("make", &dir.file("stubs"), error))?;
-    let was_made = mount_point_stubs(merged, &targets, tree.as_fd())?;
+    let was_made = mount_point_stubs(merged, targets, tree.as_fd())?;
     Ok(was_made.then_some(tree))
 }
 

@@ -11,13 +11,18 @@ use oci_spec::runtime::Spec;
 #[non_exhaustive]
 pub struct SandboxSettings {}
 
-/// The layers under a root file system, and where its changes go.
+/// What becomes the root file system.
 #[derive(Debug)]
-pub struct Rootfs {
-    /// Directories, topmost first, opened `O_PATH`. May be empty.
-    pub lowerdirs: Vec<OwnedFd>,
-    /// `None`: the root file system can't be written.
-    pub scratch: Option<Scratch>,
+pub enum Rootfs {
+    /// An overlay.
+    Overlay {
+        /// Directories, topmost first, opened `O_PATH`. May be empty.
+        lowerdirs: Vec<OwnedFd>,
+        /// Where its changes go. `None`: the root file system can't be written.
+        scratch: Option<Scratch>,
+    },
+    /// A directory, opened `O_PATH` or for reading, which is written in place.
+    Tree(OwnedFd),
 }
 
 /// Where changes go: a directory that holds an empty workdir and the upperdir, under one mount.

@@ -57,11 +57,15 @@ pub(crate) fn mount(
     readonly: bool,
     launcher: &Launcher,
 ) -> Result<OwnedFd, RootError> {
-    let count = rootfs.lowerdirs.len();
+    let (lowerdirs, scratch) = match rootfs {
+        Rootfs::Overlay { lowerdirs, scratch } => (lowerdirs, scratch),
+        Rootfs::Tree(tree) => return mount_tree(tree, mapping, readonly, launcher),
+    };
+    let count = lowerdirs.len();
     if count > MAX_LOWERDIRS {
         return Err(LaunchError::TooManyLayers { count, limit: MAX_LOWERDIRS }.into());
     }
-    let layers = Layers::prepare(rootfs, mapping)?;
+    let layers = Layers::prepare(lowerdirs, scratch.as_ref(), mapping)?;
     let mut attributes = MountAttrFlags::MOUNT_ATTR_NODEV;
     if readonly || layers.scratch.is_none() {
         attributes |= MountAttrFlags::MOUNT_ATTR_RDONLY;
@@ -80,6 +84,28 @@ pub(crate) fn mount(
     Ok(root)
 }
 
+/// The directory itself, with ids mapped or not, as a detached mount.
+fn mount_tree(
+    tree: &OwnedFd,
+    mapping: Option<&Mapping>,
+    readonly: bool,
+    launcher: &Launcher,
+) -> Result<OwnedFd, RootError> {
+    let root = mount::clone_tree(tree, false).map_err(failed("take the working tree"))?;
+    if let Some(mapping) = mapping {
+        mount::set_idmap(&root, &mapping.namespace).map_err(RootError::NotMappable)?;
+    }
+    let mut attributes = MountAttrFlags::MOUNT_ATTR_NODEV;
+    if readonly {
+        attributes |= MountAttrFlags::MOUNT_ATTR_RDONLY;
+    }
+    let root = set_attributes(root, attributes, launcher).map_err(failed("set its attributes"))?;
+    if !readonly && mount::is_read_only(&root).map_err(failed("look at it"))? {
+        return Err(LaunchError::ReadOnly.into());
+    }
+    Ok(root)
+}
+
 /// Mounts to be used by the overlay, and by nobody else.
 struct Layers {
     lowers: Vec<OwnedFd>,
@@ -87,7 +113,11 @@ struct Layers {
 }
 
 impl Layers {
-    fn prepare(rootfs: &Rootfs, mapping: Option<&Mapping>) -> Result<Self, RootError> {
+    fn prepare(
+        lowerdirs: &[OwnedFd],
+        scratch: Option<&Scratch>,
+        mapping: Option<&Mapping>,
+    ) -> Result<Self, RootError> {
         let layer = |place: &OwnedFd| -> Result<OwnedFd, RootError> {
             let copy = mount::clone_tree(place, false).map_err(failed("take a layer"))?;
             if let Some(mapping) = mapping {
@@ -95,8 +125,8 @@ impl Layers {
             }
             Ok(copy)
         };
-        let mut lowers = rootfs.lowerdirs.iter().map(layer).collect::<Result<Vec<_>, _>>()?;
-        let scratch = match &rootfs.scratch {
+        let mut lowers = lowerdirs.iter().map(layer).collect::<Result<Vec<_>, _>>()?;
+        let scratch = match scratch {
             Some(Scratch { dir, upper, work }) => Some((layer(dir)?, upper.clone(), work.clone())),
             None => None,
         };

@@ -12,6 +12,7 @@ mod container;
 mod draft;
 mod durability;
 mod file;
+mod file_data;
 mod format;
 mod gc;
 mod id;
@@ -34,6 +35,7 @@ mod tag;
 mod testing;
 pub mod tree_writer;
 mod usage;
+pub mod working_tree;
 
 #[cfg(test)]
 mod merged_overlay_test;

@@ -6,9 +6,54 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use sys::file::Timestamp;
+use sys::kernel::{self, Feature};
 
 use crate::merged::{Merged, MergedError, Resolved, visible_trees};
 use crate::tree_writer::{Attributes, DirAttributes, TreeWriter, WriteError};
+
+/// How a stage's tree is shown and its changes are found: the second of the two axes of DESIGN section 4.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Snapshots {
+    /// An overlay of layers whose ids are mapped.
+    OverlayIdmap,
+    /// An overlay of layers as they are: no user namespace.
+    Overlay,
+    /// A copy of the layers that is written in place ([`crate::working_tree`]).
+    Tree,
+}
+
+impl std::fmt::Display for Snapshots {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::OverlayIdmap => "overlay+idmap",
+            Self::Overlay => "overlay",
+            Self::Tree => "tree",
+        })
+    }
+}
+
+/// `OVERLAYFS_SUPER_MAGIC`
+const OVERLAYFS: u64 = 0x794c_7630;
+
+impl crate::Store {
+    /// What can be had here, and where that is less than an overlay: why, a sentence.
+    pub fn snapshots(&self) -> (Snapshots, Option<String>) {
+        let tree = |why: &str| {
+            let note =
+                format!("{why}: steps and containers work on a copy of their layers (snapshots `tree`)");
+            (Snapshots::Tree, Some(note))
+        };
+        if !kernel::has(Feature::Overlay) {
+            return tree("overlayfs can't be had");
+        }
+        let root = &self.options().root;
+        if rustix::fs::statfs(root).is_ok_and(|found| found.f_type.cast_unsigned() == OVERLAYFS) {
+            return tree("the store lies on overlayfs, which can't carry another");
+        }
+        let has_idmap = kernel::has(Feature::Idmap);
+        (if has_idmap { Snapshots::OverlayIdmap } else { Snapshots::Overlay }, None)
+    }
+}
 
 /// A directory state that can be mounted.
 #[derive(Debug)]

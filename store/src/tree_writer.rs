@@ -312,6 +312,11 @@ impl Attributes {
 }
 
 impl<'a> WriteDir<'a> {
+    /// The directory of the new tree.
+    pub(crate) fn fd(&self) -> &OwnedFd {
+        &self.tree
+    }
+
     /// Where it is in the image; absolute, no symlink in it.
     pub fn path(&self) -> &Path {
         &self.path
@@ -403,15 +408,35 @@ impl<'a> WriteDir<'a> {
         let (name, path) = self.name(name)?;
         let file = self.create(&name, &path, || file::create_file_at(&self.tree, &*name, 0o600))?;
         let written = copy(source, &file, &path)?;
-        if self.is_setgid || attributes.owner != Owner::ROOT {
-            file::set_owner(&file, attributes.owner).map_err(io_error("set the owner of", &path))?;
-        }
-        file::set_mode(&file, attributes.mode).map_err(io_error("set the mode of", &path))?;
-        for Xattr { name, value } in attributes.content_xattrs() {
-            xattr::set(&file, name, value).map_err(io_error("set attributes of", &path))?;
-        }
-        file::set_mtime(&file, attributes.mtime).map_err(io_error("set the time of", &path))?;
+        self.finish_file(&file, &path, attributes)?;
         Ok(written)
+    }
+
+    fn finish_file(&self, file: &OwnedFd, path: &Path, attributes: &Attributes) -> Result<(), WriteError> {
+        if self.is_setgid || attributes.owner != Owner::ROOT {
+            file::set_owner(file, attributes.owner).map_err(io_error("set the owner of", path))?;
+        }
+        file::set_mode(file, attributes.mode).map_err(io_error("set the mode of", path))?;
+        for Xattr { name, value } in attributes.content_xattrs() {
+            xattr::set(file, name, value).map_err(io_error("set attributes of", path))?;
+        }
+        file::set_mtime(file, attributes.mtime).map_err(io_error("set the time of", path))
+    }
+
+    /// As [`WriteDir::write_file`] from an open file of `size_bytes`: its blocks are shared where the file system can,
+    /// and holes stay holes.
+    pub(crate) fn clone_file(
+        &self,
+        name: &OsStr,
+        source: &OwnedFd,
+        size_bytes: u64,
+        attributes: &Attributes,
+    ) -> Result<(), WriteError> {
+        let (name, path) = self.name(name)?;
+        let file = self.create(&name, &path, || file::create_file_at(&self.tree, &*name, 0o600))?;
+        crate::file_data::copy(source, &file, size_bytes)
+            .map_err(|source| WriteError::Source { path: path.clone(), source })?;
+        self.finish_file(&file, &path, attributes)
     }
 
     /// Makes the symlink `name`. Replaces what is no directory.

@@ -209,6 +209,17 @@ pub fn metadata_at(dir: impl AsFd, name: impl Arg) -> io::Result<Metadata> {
     Metadata::from_statx(&rustix::fs::statx(dir, name, flags, StatxFlags::BASIC_STATS)?)
 }
 
+/// As [`metadata_at`], with the moment in which the inode was made, where the file system keeps it: an inode number
+/// that was used again is told from the same inode by it.
+pub fn metadata_and_birth_at(dir: impl AsFd, name: impl Arg) -> io::Result<(Metadata, Option<Timestamp>)> {
+    let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT | AtFlags::EMPTY_PATH;
+    let stat = rustix::fs::statx(dir, name, flags, StatxFlags::BASIC_STATS | StatxFlags::BTIME)?;
+    let has_birth = stat.stx_mask & StatxFlags::BTIME.bits() != 0;
+    let birth = has_birth
+        .then_some(Timestamp { seconds: stat.stx_btime.tv_sec, nanoseconds: stat.stx_btime.tv_nsec });
+    Ok((Metadata::from_statx(&stat)?, birth))
+}
+
 /// What an open file is; works on `O_PATH` descriptors too (`statx(2)`, Linux 4.11).
 pub fn metadata(file: impl AsFd) -> io::Result<Metadata> {
     Metadata::from_statx(&rustix::fs::statx(file, c"", AtFlags::EMPTY_PATH, StatxFlags::BASIC_STATS)?)

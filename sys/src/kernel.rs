@@ -16,6 +16,8 @@ use rustix::mount::{FsOpenFlags, fsconfig_set_fd, fsopen};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Feature {
+    /// overlayfs. Else: one working tree for each stage, whose layers a stat walk finds.
+    Overlay,
     /// overlayfs takes its layers as file descriptors, detached ones too (6.15). Else: `mount(2)` in a mount
     /// namespace of its own, with the layers attached under short names.
     OverlayFd,
@@ -33,12 +35,20 @@ pub enum Feature {
 
 impl Feature {
     /// Every feature, in the order of the enum.
-    pub const ALL: [Self; 6] =
-        [Self::OverlayFd, Self::Idmap, Self::MountSetattr, Self::Openat2, Self::Clone3, Self::CloseRange];
+    pub const ALL: [Self; 7] = [
+        Self::Overlay,
+        Self::OverlayFd,
+        Self::Idmap,
+        Self::MountSetattr,
+        Self::Openat2,
+        Self::Clone3,
+        Self::CloseRange,
+    ];
 
     /// Its name on the command line and in the environment.
     pub fn name(self) -> &'static str {
         match self {
+            Self::Overlay => "overlay",
             Self::OverlayFd => "overlay-fd",
             Self::Idmap => "idmap",
             Self::MountSetattr => "mount-setattr",
@@ -62,7 +72,7 @@ impl fmt::Display for Feature {
 /// No feature has this name.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "unknown kernel feature `{name}` (known: overlay-fd, idmap, mount-setattr, openat2, clone3, close-range)"
+    "unknown kernel feature `{name}` (known: overlay, overlay-fd, idmap, mount-setattr, openat2, clone3, close-range)"
 )]
 pub struct UnknownFeature {
     name: String,
@@ -105,6 +115,7 @@ pub fn has(feature: Feature) -> bool {
 
 fn probe(feature: Feature) -> bool {
     match feature {
+        Feature::Overlay => fsopen(c"overlay", FsOpenFlags::FSOPEN_CLOEXEC).is_ok(),
         Feature::OverlayFd => overlay_takes_descriptors().unwrap_or(false),
         // The call itself says nothing about overlays of idmapped mounts, and trying one needs a file system
         // to try it on; the first kernel that has it is known.
@@ -155,7 +166,7 @@ mod tests {
         for feature in Feature::ALL {
             assert_eq!(feature.to_string().parse::<Feature>().unwrap(), feature);
         }
-        let error = "overlay".parse::<Feature>().unwrap_err().to_string();
+        let error = "overlayfs".parse::<Feature>().unwrap_err().to_string();
         for feature in Feature::ALL {
             assert!(error.contains(feature.name()), "{error}");
         }

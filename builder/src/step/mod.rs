@@ -13,6 +13,7 @@ pub(crate) mod select;
 mod users;
 mod workdir;
 
+pub(crate) use copier::write_failed;
 pub(crate) use copy::copy;
 pub(crate) use run::run;
 pub(crate) use workdir::workdir;

@@ -9,10 +9,10 @@ use oci::ProcessSettings;
 use rustix::fs::{Mode, OFlags};
 use rustix::pipe::{PipeFlags, pipe_with};
 use sandbox::{CgroupSettings, Exit, Launch, LaunchError, Rootfs, Scratch, SeccompPolicy, Stdio};
-use store::LayerDraft;
 use store::merged::Merged;
-use store::snapshot::{StubKind, mount_point_stubs, prepare_upper};
+use store::snapshot::{Snapshots, StubKind, mount_point_stubs, prepare_upper};
 use store::tree_writer::{Attributes, TreeWriter};
+use store::{LayerDraft, LayerId};
 use sys::file::Timestamp;
 
 use crate::cache::{Interruption, Obtained, StepSite};
@@ -22,6 +22,7 @@ use crate::input::run_inputs;
 use crate::mounts::{BindRoots, BindSources, StepMounts};
 use crate::request::NetworkMode;
 use crate::secret::{self, Mask};
+use crate::stage_tree::{StageTree, SteppedTree};
 use crate::step::copier::write_failed;
 use crate::step::output::{Followed, Output};
 use crate::step::users;
@@ -61,19 +62,13 @@ impl Command<'_, '_, '_> {
         let sandbox = executor.sandbox()?;
         let image = executor.merged(&site.below.layers)?;
         let (user, home) = users::ids(&image, &run.user)?;
-        prepare_upper(&image, draft.tree_fd()).map_err(write_failed)?;
-        make_workdir(&image, draft, &run.workdir)?;
         let mut mounts = StepMounts::prepare(site, run, self.roots, self.sources, &self.provided())?;
         let mut targets = mounts.targets.clone();
         targets.extend(KERNEL_MOUNTS.map(|target| (PathBuf::from(target), StubKind::Dir)));
-        let stubs = site.store_call("make a draft", |store| Ok(store.draft()?))?;
-        let has_stubs = mount_point_stubs(&image, &targets, stubs.tree_fd()).map_err(write_failed)?;
-        let mut lowerdirs = executor.open_trees(&site.below.layers)?;
-        // What lies below a layer with an opaque root: overlayfs wouldn't hide it.
-        lowerdirs.truncate(image.tree_count());
-        if has_stubs {
-            lowerdirs.insert(0, self.place(&stubs)?);
-        }
+        let ground = match executor.snapshots() {
+            Snapshots::Tree => Ground::Tree(self.working_tree(&image, &targets)?),
+            Snapshots::OverlayIdmap | Snapshots::Overlay => self.overlay(&image, draft, &targets)?,
+        };
         let settings = ProcessSettings {
             args: self.argv(),
             env: self.env(&home, &mounts.env),
@@ -87,19 +82,17 @@ impl Command<'_, '_, '_> {
         };
         let mut spec = oci::runtime_spec(&settings).map_err(StepError::Spec)?;
         add_tmpfs(&mut spec, &mounts.tmpfs);
-        let scratch_dir =
-            draft.scratch_fd().try_clone_to_owned().map_err(|error| self.follow_failed(error))?;
         let (stdio, stdout, stderr) = pipes().map_err(|error| self.follow_failed(error))?;
+        let (rootfs, tree) = match ground {
+            Ground::Overlay { rootfs, .. } => (rootfs, None),
+            Ground::Tree(tree) => {
+                let rootfs = Rootfs::Tree(tree.place().map_err(|error| self.follow_failed(error))?);
+                (rootfs, Some(tree))
+            }
+        };
         let launch = Launch {
             spec,
-            rootfs: Rootfs {
-                lowerdirs,
-                scratch: Some(Scratch {
-                    dir: scratch_dir,
-                    upper: c"tree".to_owned(),
-                    work: c"work".to_owned(),
-                }),
-            },
+            rootfs,
             binds: std::mem::take(&mut mounts.binds),
             stdio,
             seccomp: SeccompPolicy::Default,
@@ -114,7 +107,68 @@ impl Command<'_, '_, '_> {
         }
         let result = self.follow(&process, stdout, stderr);
         drop(mounts);
-        result
+        let Some(tree) = tree else { return result };
+        match result {
+            Ok(()) => {
+                let tree = tree.finish(&image, draft).map_err(write_failed)?;
+                executor.trees.put(site.step.stage.id(), tree);
+                Ok(())
+            }
+            Err(interruption) => {
+                // What it wrote is kept for a look at it, if it can be told; its failure is what counts.
+                if let Err(error) = tree.finish(&image, draft) {
+                    executor.progress.note(format!("what the failed step wrote can't be told: {error}"));
+                }
+                Err(interruption)
+            }
+        }
+    }
+
+    /// An overlay of the layers, with the draft as its upperdir.
+    fn overlay(
+        &self,
+        image: &Merged,
+        draft: &LayerDraft,
+        targets: &[(PathBuf, StubKind)],
+    ) -> Result<Ground, StepError> {
+        let (site, executor) = (self.site, self.site.executor);
+        prepare_upper(image, draft.tree_fd()).map_err(write_failed)?;
+        make_workdir(image, draft, &self.run.workdir)?;
+        let stubs = site.store_call("make a draft", |store| Ok(store.draft()?))?;
+        let has_stubs = mount_point_stubs(image, targets, stubs.tree_fd()).map_err(write_failed)?;
+        let mut lowerdirs = executor.open_trees(&site.below.layers)?;
+        // What lies below a layer with an opaque root: overlayfs wouldn't hide it.
+        lowerdirs.truncate(image.tree_count());
+        if has_stubs {
+            lowerdirs.insert(0, self.place(&stubs)?);
+        }
+        let dir = draft.scratch_fd().try_clone_to_owned().map_err(|error| self.follow_failed(error))?;
+        let scratch = Scratch { dir, upper: c"tree".to_owned(), work: c"work".to_owned() };
+        let rootfs = Rootfs::Overlay { lowerdirs, scratch: Some(scratch) };
+        Ok(Ground::Overlay { rootfs, _stubs: stubs })
+    }
+
+    /// The stage's working tree, brought to where the stage is and noted.
+    fn working_tree(
+        &self,
+        image: &Merged,
+        targets: &[(PathBuf, StubKind)],
+    ) -> Result<SteppedTree, StepError> {
+        let (site, executor) = (self.site, self.site.executor);
+        let layers: Vec<LayerId> = site.below.layers.iter().map(|layer| layer.id).collect();
+        let tree = match executor.trees.take(site.step.stage.id()) {
+            Some(tree) if tree.can_reach(&layers) => tree,
+            _ => {
+                site.running.status("copying the layers into a working tree".to_owned());
+                let draft = site.store_call("make a draft", |store| Ok(store.draft()?))?;
+                StageTree::copy(draft, image, layers.clone()).map_err(write_failed)?
+            }
+        };
+        let open = |id: LayerId| -> Result<OwnedFd, StepError> {
+            site.store_call("open a layer", |store| Ok(store.layer(id)?.open_tree()?))
+        };
+        let tree = tree.advance(&layers, open)?;
+        tree.begin(targets, Path::new(&self.run.workdir)).map_err(write_failed)
     }
 
     /// Passes the output on until the command has ended, and judges how.
@@ -249,6 +303,16 @@ impl Command<'_, '_, '_> {
     fn place(&self, draft: &LayerDraft) -> Result<OwnedFd, StepError> {
         sys::file::open_dir_at(draft.tree_fd(), c".").map_err(|error| self.follow_failed(error))
     }
+}
+
+/// What the step's rootfs is made of.
+enum Ground {
+    /// The mount points that the image lacks are thrown away when the step has ended.
+    Overlay {
+        rootfs: Rootfs,
+        _stubs: LayerDraft,
+    },
+    Tree(SteppedTree),
 }
 
 /// Where a heredoc that is a script of its own is bound.

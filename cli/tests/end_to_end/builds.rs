@@ -4,12 +4,12 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::process::Command;
 
-use crate::harness::{BOTH_KERNELS, Calque, Kernel, build_arguments, write};
+use crate::harness::{ALL_KERNELS, Calque, Kernel, build_arguments, write};
 
 #[test]
 #[ignore = "root: starts containers"]
 fn root_copy_puts_files_where_docker_does() {
-    for kernel in BOTH_KERNELS {
+    for kernel in ALL_KERNELS {
         let calque = Calque::with_busybox(kernel);
         let dockerfile = r#"FROM busybox
 COPY one.txt /file
@@ -67,7 +67,7 @@ COPY one.txt ${DEST}/x
 #[test]
 #[ignore = "root: starts containers"]
 fn root_add_unpacks_local_archives() {
-    for kernel in BOTH_KERNELS {
+    for kernel in ALL_KERNELS {
         let calque = Calque::with_busybox(kernel);
         let context = calque.context(
             "app",
@@ -101,7 +101,7 @@ fn root_add_unpacks_local_archives() {
 #[test]
 #[ignore = "root: starts containers"]
 fn root_run_has_its_shell_environment_and_mounts() {
-    for kernel in BOTH_KERNELS {
+    for kernel in ALL_KERNELS {
         let calque = Calque::with_busybox(kernel);
         let dockerfile = r#"FROM busybox
 ARG WITH_DEFAULT=d

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::harness::{BOTH_KERNELS, Calque, Kernel, build_arguments, write};
+use crate::harness::{ALL_KERNELS, Calque, Kernel, build_arguments, write};
 
 const COMPILES: &str = "\
 FROM busybox AS build
@@ -17,7 +17,7 @@ CMD [\"program\"]
 #[test]
 #[ignore = "root: starts containers"]
 fn root_a_rebuilt_stage_with_equal_content_keeps_the_image() {
-    for kernel in BOTH_KERNELS {
+    for kernel in ALL_KERNELS {
         let calque = Calque::with_busybox(kernel);
         let context =
             calque.context("app", &[("Dockerfile", COMPILES), ("src/program", "# a comment\necho hello\n")]);
@@ -43,7 +43,7 @@ fn root_a_rebuilt_stage_with_equal_content_keeps_the_image() {
 #[test]
 #[ignore = "root: starts containers"]
 fn root_a_time_that_a_step_sets_is_content() {
-    for kernel in BOTH_KERNELS {
+    for kernel in ALL_KERNELS {
         let calque = Calque::with_busybox(kernel);
         let mut times = Vec::new();
         for year in [2001, 2002] {

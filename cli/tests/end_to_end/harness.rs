@@ -17,9 +17,14 @@ pub(crate) enum Kernel {
     Newest,
     /// None that has a fallback: what calque does on the oldest kernel it supports.
     Oldest,
+    /// All but overlayfs: each stage works on a copy of its layers.
+    Tree,
 }
 
 pub(crate) const BOTH_KERNELS: [Kernel; 2] = [Kernel::Newest, Kernel::Oldest];
+
+/// For what must be the same without overlayfs, too.
+pub(crate) const ALL_KERNELS: [Kernel; 3] = [Kernel::Newest, Kernel::Oldest, Kernel::Tree];
 
 const OLDEST: &str = "overlay-fd,idmap,openat2,clone3";
 
@@ -83,8 +88,10 @@ impl Calque {
             .env("CALQUE_ROOT", &self.store)
             .current_dir(self.dir.path())
             .stdin(Stdio::null());
-        if self.kernel == Kernel::Oldest {
-            command.env("CALQUE_DISABLE", OLDEST);
+        match self.kernel {
+            Kernel::Newest => {}
+            Kernel::Oldest => drop(command.env("CALQUE_DISABLE", OLDEST)),
+            Kernel::Tree => drop(command.env("CALQUE_DISABLE", "overlay")),
         }
         command
     }

@@ -1,6 +1,6 @@
 //! Build and run, in the newest and the oldest kernel mode.
 
-use crate::harness::{BOTH_KERNELS, Calque, Kernel};
+use crate::harness::{ALL_KERNELS, Calque, Kernel};
 use testutil::workspace_dir;
 
 const DETERMINISTIC: &str = "\
@@ -22,7 +22,7 @@ CMD [\"sh\", \"-c\", \"echo $GREETING from $(id -un); cat /made/soft\"]
 #[ignore = "root: mounts overlays and starts containers"]
 fn root_both_kernel_modes_give_the_same_diff_ids() {
     let mut results = Vec::new();
-    for kernel in BOTH_KERNELS {
+    for kernel in ALL_KERNELS {
         let calque = Calque::with_busybox(kernel);
         let context = calque.context(
             "app",
@@ -65,7 +65,7 @@ fn root_both_kernel_modes_give_the_same_diff_ids() {
 #[test]
 #[ignore = "root: mounts overlays and starts containers"]
 fn root_the_second_build_is_cached_and_says_so() {
-    for kernel in BOTH_KERNELS {
+    for kernel in ALL_KERNELS {
         let calque = Calque::with_busybox(kernel);
         let context =
             calque.context("app", &[("Dockerfile", DETERMINISTIC), ("a.txt", "a\n"), ("b/e.txt", "e\n")]);
@@ -80,7 +80,7 @@ fn root_the_second_build_is_cached_and_says_so() {
 #[test]
 #[ignore = "root: mounts overlays and starts containers"]
 fn root_the_demo_application_builds_and_runs() {
-    for kernel in BOTH_KERNELS {
+    for kernel in ALL_KERNELS {
         let calque = Calque::with_busybox(kernel);
         calque.build(&workspace_dir().join("testdata/app"), "app:1.0");
         let output = calque.ok(["run", "--rm", "--network", "none", "app:1.0", "1"]);

@@ -16,5 +16,6 @@ mod identity;
 mod interop;
 mod interrupt;
 mod lifecycle;
+mod snapshots;
 mod together;
 mod tree;

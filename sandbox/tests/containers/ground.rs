@@ -184,7 +184,7 @@ impl Ground {
         let (out, err) = (file(), file());
         let launch = Launch {
             spec,
-            rootfs: Rootfs {
+            rootfs: Rootfs::Overlay {
                 lowerdirs: self.lowers.iter().map(|path| open_path(path)).collect(),
                 scratch: self.scratch.then(|| Scratch {
                     dir: open_path(self.temp.path()),
