@@ -89,6 +89,13 @@ impl Failure {
         self
     }
 
+    /// Leaves out what stands above everything.
+    #[must_use]
+    pub(crate) fn without_preface(mut self) -> Self {
+        self.preface.clear();
+        self
+    }
+
     /// Says what to do next.
     #[must_use]
     pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {

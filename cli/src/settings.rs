@@ -86,6 +86,11 @@ pub(crate) fn progress() -> Option<String> {
     set("CALQUE_PROGRESS").or_else(|| set("BUILDKIT_PROGRESS"))
 }
 
+/// How many lines of its output are drawn under a running step: docker's `BUILDKIT_TTY_LOG_LINES`, else 6.
+pub(crate) fn log_lines() -> usize {
+    set("BUILDKIT_TTY_LOG_LINES").and_then(|lines| lines.parse().ok()).unwrap_or(6).min(100)
+}
+
 /// Seconds since 1970 that times are clamped to.
 pub(crate) fn source_date_epoch() -> Result<Option<i64>, SettingsError> {
     let Some(value) = set("SOURCE_DATE_EPOCH") else { return Ok(None) };

@@ -97,13 +97,14 @@ fn execute(invocation: &Invocation<'_>) -> Result<u8, Failure> {
         between_key_and_copy: None,
     };
     let result = builder::build(&request, &services, &*ui);
-    ui.finish();
+    let is_output_shown = ui.finish();
     let outcome = match result {
         Ok(outcome) => outcome,
         Err(error) => {
             // What the failed build had half made is in the trash: a disk that it filled gets room again.
             invocation.app.settle_later();
-            return Err(report::build_failure(&error, &request.dockerfile, interrupt.exit_code()));
+            let failure = report::build_failure(&error, &request.dockerfile, interrupt.exit_code());
+            return Err(if is_output_shown { failure.without_preface() } else { failure });
         }
     };
     if invocation.is_on("durable") {

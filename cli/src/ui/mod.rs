@@ -3,6 +3,7 @@
 mod plain;
 mod progress;
 mod rawjson;
+mod screen;
 
 use std::io::Write;
 use std::str::FromStr;
@@ -10,7 +11,7 @@ use std::str::FromStr;
 use builder::event::{BuildEvent, BuildWarning, Observer};
 use parser::Source;
 
-use crate::settings::Terminal;
+use crate::settings::{self, Terminal};
 
 pub(crate) use plain::Plain;
 pub(crate) use progress::Progress;
@@ -53,8 +54,9 @@ impl FromStr for ProgressMode {
 
 /// An observer that is told when the build is over, whatever came of it.
 pub(crate) trait Ui: Observer {
-    /// Takes away what is only for the time of the build and prints what comes last.
-    fn finish(&self);
+    /// Takes away what is only for the time of the build and prints what comes last. Tells whether all that a failed
+    /// step had printed is there to be read, right above.
+    fn finish(&self) -> bool;
 }
 
 /// Hears and says nothing.
@@ -65,17 +67,20 @@ impl Observer for Quiet {
 }
 
 impl Ui for Quiet {
-    fn finish(&self) {}
+    fn finish(&self) -> bool {
+        false
+    }
 }
 
 /// The observer for `mode`. `dockerfile` is what the spans of warnings are in.
 pub(crate) fn observer(mode: ProgressMode, terminal: Terminal, dockerfile: &Source) -> Box<dyn Ui> {
     let stderr = || Box::new(std::io::stderr());
+    let drawn = || Box::new(Progress::new(dockerfile.clone(), terminal.colour, settings::log_lines()));
     match mode {
         ProgressMode::Quiet => Box::new(Quiet),
         ProgressMode::RawJson => Box::new(RawJson::new(stderr(), dockerfile.clone())),
-        ProgressMode::Tty => Box::new(Progress::new(dockerfile.clone())),
-        ProgressMode::Auto if terminal.interactive => Box::new(Progress::new(dockerfile.clone())),
+        ProgressMode::Tty => drawn(),
+        ProgressMode::Auto if terminal.interactive => drawn(),
         ProgressMode::Auto | ProgressMode::Plain => Box::new(Plain::new(stderr(), dockerfile.clone())),
     }
 }

@@ -125,7 +125,7 @@ impl Observer for Plain {
 }
 
 impl Ui for Plain {
-    fn finish(&self) {
+    fn finish(&self) -> bool {
         {
             let mut state = self.shared.lock();
             state.finish();
@@ -135,6 +135,7 @@ impl Ui for Plain {
         if let Some(ticker) = ticker {
             let _ = ticker.join();
         }
+        false
     }
 }
 

@@ -1,277 +1,189 @@
-//! `--progress=tty`: running steps are drawn over, finished ones stay (indicatif).
+//! `--progress=tty`: what runs is drawn over, what has ended stays above it.
 //!
 //! ```text
 //!  => CACHED [1/3] FROM busybox                       0.0s
-//! [+] Building 4.2s (2/3)
+//! [+] Building 4.2s (1/3, 1 cached)
 //!  => [2/3] RUN make                                  3.1s
 //!  => => # cc -c main.c
 //! ```
 //!
-//! The cursor is never hidden, so that nothing has to be restored however calque ends.
+//! What is on the screen is [`Screen`]'s; here it is put there, a few times a second and only where it changed. The
+//! cursor is never hidden and rests at the start of the line below, so that nothing has to be restored however calque
+//! ends.
 
-use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Mutex, PoisonError};
+use std::io::Write;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use builder::event::{BuildEvent, BuildWarning, Observer, VertexId};
-use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use builder::event::{BuildEvent, BuildWarning, Observer};
 use parser::Source;
 
+use super::screen::{Line, Screen, Size};
 use super::{Ui, warnings_block, write_ignoring_errors};
-use crate::human;
 
-/// Lines of output that are shown under a running step.
-const LOG_LINES: usize = 6;
-/// How often times are drawn anew.
+/// How often is drawn.
 const TICK: Duration = Duration::from_millis(100);
-/// Columns when the terminal doesn't say.
-const COLUMNS: usize = 80;
+/// What is assumed when the terminal doesn't say.
+const DEFAULT_SIZE: Size = Size { columns: 80, rows: 24 };
 
 /// The drawn display.
 pub(crate) struct Progress {
-    bars: MultiProgress,
+    shared: Arc<Shared>,
+    drawer: Mutex<Option<JoinHandle<()>>>,
+}
+
+struct Shared {
     state: Mutex<State>,
+    over: Condvar,
 }
 
 struct State {
-    dockerfile: Source,
+    out: Box<dyn Write + Send>,
+    size: fn() -> Size,
+    colour: bool,
     start: Instant,
-    head: Option<ProgressBar>,
-    vertices: BTreeMap<VertexId, VertexState>,
-    ended: usize,
+    screen: Screen,
+    dockerfile: Source,
     warnings: Vec<BuildWarning>,
-}
-
-#[derive(Default)]
-struct VertexState {
-    label: String,
-    bar: Option<ProgressBar>,
-    started: Option<Instant>,
-    was_cached: bool,
-    cause: Option<String>,
-    status: Option<String>,
-    /// The last lines of output; the last one may be open.
-    lines: VecDeque<String>,
-    is_open: bool,
+    /// Lines on the screen that are to be drawn over, and the size for which they were drawn.
+    drawn: Vec<Line>,
+    drawn_for: Size,
+    is_over: bool,
 }
 
 impl Progress {
-    /// Draws on stderr.
-    pub(crate) fn new(dockerfile: Source) -> Self {
+    /// Draws on stderr; `log_lines` lines of output under a running step.
+    pub(crate) fn new(dockerfile: Source, colour: bool, log_lines: usize) -> Self {
+        Self::on(Box::new(std::io::stderr()), stderr_size, dockerfile, colour, log_lines)
+    }
+
+    fn on(
+        out: Box<dyn Write + Send>,
+        size: fn() -> Size,
+        dockerfile: Source,
+        colour: bool,
+        log_lines: usize,
+    ) -> Self {
         let state = State {
-            dockerfile,
+            out,
+            size,
+            colour,
             start: Instant::now(),
-            head: None,
-            vertices: BTreeMap::new(),
-            ended: 0,
+            screen: Screen::new(log_lines),
+            dockerfile,
             warnings: Vec::new(),
+            drawn: Vec::new(),
+            drawn_for: DEFAULT_SIZE,
+            is_over: false,
         };
-        let bars = MultiProgress::with_draw_target(ProgressDrawTarget::stderr());
-        Self { bars, state: Mutex::new(state) }
+        let shared = Arc::new(Shared { state: Mutex::new(state), over: Condvar::new() });
+        let drawing = Arc::clone(&shared);
+        let drawer = std::thread::Builder::new().name("progress".to_owned()).spawn(move || drawing.draw());
+        // Without the thread only the end is drawn.
+        Self { shared, drawer: Mutex::new(drawer.ok()) }
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn say(&self, line: &str) {
-        let _ = self.bars.println(line);
-    }
-
-    /// Draws the step anew.
-    fn draw(&self, state: &mut State, id: VertexId) {
-        let vertex = state.vertices.entry(id).or_default();
-        if vertex.bar.is_none() {
-            let bar = self.bars.add(ProgressBar::new_spinner());
-            bar.set_style(ProgressStyle::with_template("{msg}").expect("the template is right"));
-            vertex.bar = Some(bar);
-        }
-        let columns = columns();
-        let mut text = step_line("", &vertex.label, vertex.started.map(|start| start.elapsed()), columns);
-        if let Some(cause) = &vertex.cause {
-            text.push_str(&format!("\n => => {}", human::ellipsis(&format!("MISS: {cause}"), columns - 7)));
-        }
-        if let Some(status) = &vertex.status {
-            text.push_str(&format!("\n => => {}", human::ellipsis(status, columns - 7)));
-        }
-        for line in &vertex.lines {
-            text.push_str(&format!("\n => => # {}", human::ellipsis(line, columns - 9)));
-        }
-        if let Some(bar) = &vertex.bar {
-            bar.set_message(text);
+    fn draw(&self) {
+        let mut state = self.lock();
+        while !state.is_over {
+            let now = state.start.elapsed();
+            state.draw(now);
+            state = self.over.wait_timeout(state, TICK).unwrap_or_else(PoisonError::into_inner).0;
         }
     }
+}
 
-    /// Takes the step's moving lines away and prints one that stays.
-    fn end(&self, state: &mut State, id: VertexId, mark: &str, duration: Duration) {
-        let vertex = state.vertices.entry(id).or_default();
-        if let Some(bar) = vertex.bar.take() {
-            bar.finish_and_clear();
-            self.bars.remove(&bar);
+impl State {
+    fn draw(&mut self, now: Duration) {
+        let size = (self.size)();
+        let stays = self.screen.take_finished(size.columns);
+        // The last row is the cursor's.
+        let live = self.screen.live(now, Size { rows: size.rows.saturating_sub(1).max(1), ..size });
+        if stays.is_empty() && live == self.drawn && size == self.drawn_for {
+            return;
         }
-        self.say(&step_line(mark, &vertex.label, Some(duration), columns()));
-        if let Some(cause) = vertex.cause.take() {
-            self.say(&format!(" => => {}", human::ellipsis(&format!("MISS: {cause}"), columns() - 7)));
-        }
-        vertex.lines.clear();
-        state.ended += 1;
-        self.draw_head(state);
+        self.replace(&stays, live, size);
     }
 
-    fn draw_head(&self, state: &mut State) {
-        let head = state.head.get_or_insert_with(|| {
-            let bar = self.bars.insert(0, ProgressBar::new_spinner());
-            bar.set_style(
-                ProgressStyle::with_template("[+] Building {elapsed} {msg}").expect("the template is right"),
-            );
-            bar.enable_steady_tick(TICK);
-            bar
-        });
-        head.set_message(format!("({}/{})", state.ended, state.vertices.len()));
+    /// Draws over what was drawn: `stays`, to which nobody comes back, and `live`. All of it in one write, each line
+    /// over the old one, so that nothing flickers.
+    fn replace(&mut self, stays: &[Line], live: Vec<Line>, size: Size) {
+        let mut text = String::from("\r");
+        // A terminal that became narrower has wrapped what was wider.
+        let rows: usize = self.drawn.iter().map(|line| line.width().div_ceil(size.columns).max(1)).sum();
+        match rows.min(size.rows.saturating_sub(1)) {
+            0 => {}
+            rows => text.push_str(&format!("\u{1b}[{rows}A")),
+        }
+        if size != self.drawn_for {
+            text.push_str("\u{1b}[J");
+        }
+        for line in stays.iter().chain(&live) {
+            text.push_str(&line.paint(self.colour));
+            // After a full line the cursor is still on its last character.
+            if line.width() < size.columns {
+                text.push_str("\u{1b}[K");
+            }
+            text.push('\n');
+        }
+        text.push_str("\u{1b}[J");
+        write_ignoring_errors(&mut *self.out, text.as_bytes());
+        self.drawn = live;
+        self.drawn_for = size;
+    }
+
+    fn finish(&mut self, now: Duration) -> bool {
+        self.is_over = true;
+        let size = (self.size)();
+        let mut stays = self.screen.take_finished(size.columns);
+        stays.push(self.screen.finish(now, size.columns));
+        self.replace(&stays, Vec::new(), size);
+        let output = self.screen.failed_output();
+        let block = output.clone().unwrap_or_default() + &warnings_block(&self.warnings, &self.dockerfile);
+        write_ignoring_errors(&mut *self.out, block.as_bytes());
+        output.is_some()
     }
 }
 
 impl Observer for Progress {
     fn on(&self, event: &BuildEvent) {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let state = &mut *state;
-        match event {
-            BuildEvent::BuildStarted { .. } => self.draw_head(state),
-            BuildEvent::Announced(vertex) => {
-                state.vertices.entry(vertex.id).or_default().label.clone_from(&vertex.label);
-            }
-            BuildEvent::Started(id) => {
-                state.vertices.entry(*id).or_default().started = Some(Instant::now());
-                self.draw(state, *id);
-                self.draw_head(state);
-            }
-            BuildEvent::Status { vertex, text } => {
-                state.vertices.entry(*vertex).or_default().status = Some(printable(text));
-                self.draw(state, *vertex);
-            }
-            BuildEvent::Cached(id) => state.vertices.entry(*id).or_default().was_cached = true,
-            BuildEvent::Missed { vertex, cause } => {
-                state.vertices.entry(*vertex).or_default().cause = Some(printable(cause));
-                self.draw(state, *vertex);
-            }
-            BuildEvent::WaitingForOtherBuild(id) => {
-                let text = "another build runs this very step".to_owned();
-                state.vertices.entry(*id).or_default().status = Some(text);
-                self.draw(state, *id);
-            }
-            BuildEvent::SameAsBefore(id) => {
-                let label = state.vertices.entry(*id).or_default().label.clone();
-                self.say(&step_line("SAME ", &label, None, columns()));
-            }
-            BuildEvent::Log { vertex, bytes, .. } => {
-                state.vertices.entry(*vertex).or_default().log(bytes);
-                self.draw(state, *vertex);
-            }
-            BuildEvent::Done { vertex, duration } => {
-                let was_cached = state.vertices.entry(*vertex).or_default().was_cached;
-                self.end(state, *vertex, if was_cached { "CACHED " } else { "" }, *duration);
-            }
-            BuildEvent::Failed { vertex, duration, .. } => self.end(state, *vertex, "ERROR ", *duration),
-            BuildEvent::Cancelled(id) => self.end(state, *id, "CANCELED ", Duration::ZERO),
-            BuildEvent::Warned(warning) => state.warnings.push(warning.clone()),
-            BuildEvent::Note(text) => self.say(&format!("note: {text}")),
-            _ => {}
+        let mut state = self.shared.lock();
+        if let BuildEvent::Warned(warning) = event {
+            state.warnings.push(warning.clone());
         }
+        let now = state.start.elapsed();
+        state.screen.on(event, now);
     }
 }
 
 impl Ui for Progress {
-    fn finish(&self) {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(head) = state.head.take() {
-            head.finish_and_clear();
+    fn finish(&self) -> bool {
+        let has_shown = {
+            let mut state = self.shared.lock();
+            let now = state.start.elapsed();
+            state.finish(now)
+        };
+        self.shared.over.notify_all();
+        let drawer = self.drawer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(drawer) = drawer {
+            let _ = drawer.join();
         }
-        let _ = self.bars.clear();
-        let total = state.start.elapsed();
-        let count = format!("({}/{})", state.ended, state.vertices.len());
-        self.say(&format!("[+] Building {} {count} FINISHED", human::seconds(total)));
-        let block = warnings_block(&state.warnings, &state.dockerfile);
-        if !block.is_empty() {
-            self.say(block.trim_end_matches('\n'));
-        }
-        // indicatif fills its last line with spaces and leaves the cursor there.
-        write_ignoring_errors(&mut std::io::stderr(), b"\n");
+        has_shown
     }
 }
 
-impl VertexState {
-    /// Keeps the last lines of the step's output.
-    fn log(&mut self, bytes: &[u8]) {
-        let text = String::from_utf8_lossy(bytes);
-        for line in text.split_inclusive('\n') {
-            let shown = printable(line);
-            match self.lines.back_mut().filter(|_| self.is_open) {
-                Some(open) => open.push_str(&shown),
-                None => self.lines.push_back(shown),
-            }
-            self.is_open = !line.ends_with('\n');
+fn stderr_size() -> Size {
+    match rustix::termios::tcgetwinsize(rustix::stdio::stderr()) {
+        Ok(size) if size.ws_col > 0 && size.ws_row > 0 => {
+            Size { columns: usize::from(size.ws_col), rows: usize::from(size.ws_row) }
         }
-        while self.lines.len() > LOG_LINES {
-            self.lines.pop_front();
-        }
-    }
-}
-
-/// ` => [2/3] RUN make      3.1s`, the time at the right border.
-fn step_line(mark: &str, label: &str, duration: Option<Duration>, columns: usize) -> String {
-    let time = duration.map(human::seconds).unwrap_or_default();
-    let room = columns.saturating_sub(time.len() + 1);
-    let text = human::ellipsis(&format!(" => {mark}{}", printable(label)), room);
-    let gap = columns.saturating_sub(text.chars().count() + time.len());
-    if time.is_empty() { text } else { format!("{text}{}{time}", " ".repeat(gap)) }
-}
-
-/// The text that a terminal would show in the end, without what moves the cursor or changes colours.
-fn printable(text: &str) -> String {
-    let text = text.trim_end_matches(['\n', '\r']);
-    let last = text.rsplit('\r').next().unwrap_or_default();
-    let mut shown = String::with_capacity(last.len());
-    let mut chars = last.chars();
-    while let Some(char) = chars.next() {
-        match char {
-            '\u{1b}' => {
-                // `ESC [ ... letter`; other sequences lose their first character only.
-                if chars.next() == Some('[') {
-                    let _ = chars.by_ref().find(|char| ('@'..='~').contains(char));
-                }
-            }
-            '\t' => shown.push(' '),
-            char if char.is_control() => {}
-            char => shown.push(char),
-        }
-    }
-    shown
-}
-
-fn columns() -> usize {
-    let size = rustix::termios::tcgetwinsize(rustix::stdio::stderr());
-    size.map_or(COLUMNS, |size| usize::from(size.ws_col)).clamp(20, 200)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_line_has_its_time_at_the_right_border() {
-        let line = step_line("", "[2/3] RUN make", Some(Duration::from_millis(3100)), 40);
-        assert_eq!(line, " => [2/3] RUN make                  3.1s");
-        let line = step_line("CACHED ", "[2/3] RUN make and much more", Some(Duration::ZERO), 30);
-        assert_eq!(line, " => CACHED [2/3] RUN mak… 0.0s");
-    }
-
-    #[test]
-    fn output_can_not_move_the_cursor() {
-        assert_eq!(printable("10%\r50%\r\u{1b}[2K\u{1b}[31mred\u{1b}[0m\u{7}\tx\n"), "red x");
-        assert_eq!(printable("\u{1b}[31"), "");
-    }
-
-    #[test]
-    fn the_last_lines_of_output_are_kept() {
-        let mut vertex = VertexState::default();
-        vertex.log(b"1\n2\n3\n4\n5\n6\n7\nei");
-        vertex.log(b"ght\nnine\n");
-        assert_eq!(vertex.lines, ["4", "5", "6", "7", "eight", "nine"]);
+        _ => DEFAULT_SIZE,
     }
 }

@@ -110,7 +110,9 @@ impl Observer for RawJson {
 }
 
 impl Ui for RawJson {
-    fn finish(&self) {}
+    fn finish(&self) -> bool {
+        false
+    }
 }
 
 impl State {
