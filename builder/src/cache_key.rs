@@ -129,6 +129,8 @@ mod tests {
             parents: false,
             exclude: Vec::new(),
             unpack: false,
+            unpack_remote: false,
+            checksum: None,
             history: String::new(),
         };
         let facts = |mode, uid| SourceFacts { mode, uid, ..SourceFacts::default() };

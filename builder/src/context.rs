@@ -259,6 +259,12 @@ pub(crate) fn nearest_path(tree: &SourceTree, path: &Path) -> Option<String> {
     None
 }
 
+/// A folder of calque's own as a tree, all of it: no ignore file has a say (D-146).
+pub(crate) fn folder_tree(folder: &Path) -> io::Result<SourceTree> {
+    let root = RootDir::open(folder)?;
+    Ok(Scan::new(&root, &Ignore::default(), &Arc::default())?.tree)
+}
+
 struct ContextReader {
     root: RootDir,
     ignore: IgnoreFile,

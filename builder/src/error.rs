@@ -13,6 +13,7 @@ use store::tree_writer::WriteError;
 
 use crate::base::BaseImageError;
 use crate::context::{Absence, ContextError};
+use crate::fetch::FetchError;
 use crate::source_tree::SourceError;
 
 /// Why a build failed.
@@ -310,6 +311,16 @@ pub enum StepError {
         /// Why not.
         source: io::Error,
     },
+    /// A remote source of ADD can't be had.
+    #[error("cannot get `{remote}`")]
+    Fetch {
+        /// Its address.
+        remote: String,
+        /// Where the word stands.
+        span: Span,
+        /// Why not.
+        source: FetchError,
+    },
     /// A required secret was not given.
     #[error("the secret `{id}` is required but was not given")]
     SecretMissing {
@@ -357,6 +368,7 @@ impl StepError {
             Self::SourceMissing { span, .. }
             | Self::SourceEscapes { span, .. }
             | Self::MountSourceMissing { span, .. }
+            | Self::Fetch { span, .. }
             | Self::SecretMissing { span, .. }
             | Self::Mount { span, .. } => Some(*span),
             Self::Unsupported { span, .. } => *span,
@@ -380,6 +392,7 @@ impl StepError {
             Self::SourceEscapes { .. } => Some(
                 "give the folder a name with `--build-context NAME=FOLDER` and use `--from=NAME`".to_owned(),
             ),
+            Self::Fetch { source, .. } => source.help(),
             Self::TargetNotDirectory => Some("end the destination in `/`".to_owned()),
             Self::SecretMissing { id, .. } => Some(format!("give it with `--secret id={id},src=FILE`")),
             _ => None,

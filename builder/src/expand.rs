@@ -12,6 +12,7 @@ use crate::chmod::parse_chmod;
 use crate::event::BuildWarning;
 use crate::expanded::{ConfigChange, CopySourceStep, CopyStep, ExpandedStep, RunStep, Script, WorkdirStep};
 use crate::fault::{fault, unsupported, word_fault};
+use crate::fetch::RemoteSource;
 use crate::from_line::is_plain_use;
 use crate::graph::{BuildGraph, ContentSource, Step};
 use crate::history;
@@ -330,22 +331,59 @@ impl<'a> Expander<'a> {
             parents: false,
             exclude: &add.exclude,
         };
-        let step = self.copy_step(&add.paths, flags, ContentSource::Context, add.unpack.unwrap_or(true))?;
-        for source in &step.sources {
-            if let CopySourceStep::Path { text, span } = source
-                && let Some(kind) = remote(text)
-            {
-                return Err(unsupported(&format!("`ADD` of a {kind}"), *span, None));
+        let mut step =
+            self.copy_step(&add.paths, flags, ContentSource::Context, add.unpack.unwrap_or(true))?;
+        step.unpack_remote = add.unpack.unwrap_or(false);
+        for source in &mut step.sources {
+            let CopySourceStep::Path { text, span } = source else { continue };
+            let parsed = RemoteSource::parse(text).map_err(|reason| {
+                let message = format!("`{}` can't be added: {reason}", shown_source(text));
+                fault("bad-remote", message, *span, "", None)
+            })?;
+            if let Some(remote) = parsed {
+                *source = CopySourceStep::Remote { source: remote, text: text.clone(), span: *span };
             }
         }
         if let Some(word) = &add.checksum {
-            let message = "checksum requires HTTP(S) or Git sources";
-            return Err(fault("checksum-of-local", message, word.span, "the source is local", None));
+            let checksum = self.word(word)?;
+            if step.sources.len() > 1 {
+                let message = "checksum can't be specified for multiple sources";
+                return Err(fault("checksum-of-many", message, word.span, "", None));
+            }
+            let bad = |message| fault("bad-checksum", message, word.span, "", None);
+            match step.sources.first_mut() {
+                Some(CopySourceStep::Remote { source: RemoteSource::Http(_), .. }) => {
+                    let digits = checksum.strip_prefix("sha256:").filter(|digits| {
+                        digits.len() == 64 && digits.bytes().all(|byte| byte.is_ascii_hexdigit())
+                    });
+                    let digits = digits.ok_or_else(|| {
+                        bad(format!("`{checksum}` is no checksum: `sha256:` and 64 hexadecimal digits"))
+                    })?;
+                    step.checksum = Some(digits.to_ascii_lowercase());
+                }
+                Some(CopySourceStep::Remote { source: RemoteSource::Git(git), .. }) => {
+                    crate::fetch::check_commit(&checksum).map_err(bad)?;
+                    git.commit = Some(checksum);
+                }
+                _ => {
+                    let message = "checksum requires HTTP(S) or Git sources";
+                    return Err(fault("checksum-of-local", message, word.span, "the source is local", None));
+                }
+            }
         }
-        if add.keep_git_dir.is_some() {
-            let span = self.step.instruction().span;
-            let message = "`--keep-git-dir` requires a Git source";
-            return Err(fault("keep-git-dir-of-local", message, span, "the source is local", None));
+        if let Some(keep) = add.keep_git_dir {
+            let mut has_git = false;
+            for source in &mut step.sources {
+                if let CopySourceStep::Remote { source: RemoteSource::Git(git), .. } = source {
+                    git.keep_git_dir = keep;
+                    has_git = true;
+                }
+            }
+            if !has_git {
+                let span = self.step.instruction().span;
+                let message = "`--keep-git-dir` requires a Git source";
+                return Err(fault("keep-git-dir-of-local", message, span, "the source is local", None));
+            }
         }
         Ok(step)
     }
@@ -420,7 +458,9 @@ impl<'a> Expander<'a> {
         }
         for source in &sources {
             match source {
-                CopySourceStep::Path { text, .. } => history.push_str(&format!(" {text}")),
+                CopySourceStep::Path { text, .. } | CopySourceStep::Remote { text, .. } => {
+                    history.push_str(&format!(" {text}"));
+                }
                 CopySourceStep::Document { name, .. } => history.push_str(&format!(" <<{name}")),
             }
         }
@@ -437,6 +477,8 @@ impl<'a> Expander<'a> {
             // Patterns are taken as they stand (BuildKit).
             exclude: flags.exclude.iter().map(|word| word.raw.clone()).collect(),
             unpack,
+            unpack_remote: false,
+            checksum: None,
             history: history::executed(&history),
         })
     }
@@ -522,6 +564,18 @@ fn remote(source: &str) -> Option<&'static str> {
         || source.starts_with("ssh://")
         || (source.starts_with("git@") && source.contains(':'));
     is_git.then_some("git repository")
+}
+
+/// An address without what may be a secret in it.
+fn shown_source(text: &str) -> String {
+    let text = text.split(['?', '#']).next().unwrap_or_default();
+    match text.split_once("://") {
+        Some((scheme, rest)) if rest.split('/').next().unwrap_or_default().contains('@') => {
+            let (_, host) = rest.split_once('@').unwrap_or_default();
+            format!("{scheme}://...@{host}")
+        }
+        _ => text.to_owned(),
+    }
 }
 
 /// An absolute path without `.`, `..` and doubled slashes; `..` stops at the root.

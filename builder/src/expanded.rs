@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use parser::{CacheSharing, Span};
 
 use crate::NetworkMode;
+use crate::fetch::RemoteSource;
 use crate::graph::ContentSource;
 
 /// One instruction, ready to be carried out.
@@ -193,8 +194,19 @@ pub struct CopyStep {
     pub exclude: Vec<String>,
     /// Whether local archives are unpacked: yes for ADD without `--unpack=false`.
     pub unpack: bool,
+    /// Whether archives from elsewhere are unpacked: yes for ADD with `--unpack`.
+    pub unpack_remote: bool,
+    /// `--checksum` of the only source, a file from elsewhere: SHA-256 in hexadecimal digits.
+    pub checksum: Option<String>,
     /// What history shows: `COPY --chown=app a b # buildkit`.
     pub history: String,
+}
+
+impl CopyStep {
+    /// Whether anything is read from [`CopyStep::from`]: not for heredocs and what comes from elsewhere.
+    pub fn reads_root(&self) -> bool {
+        self.sources.iter().any(|source| matches!(source, CopySourceStep::Path { .. }))
+    }
 }
 
 /// One source of [`CopyStep`].
@@ -202,6 +214,15 @@ pub struct CopyStep {
 pub enum CopySourceStep {
     /// A path or pattern in [`CopyStep::from`], variables expanded, not yet cleaned.
     Path {
+        /// The text.
+        text: String,
+        /// Where it stands.
+        span: Span,
+    },
+    /// What ADD gets from elsewhere.
+    Remote {
+        /// What.
+        source: RemoteSource,
         /// The text.
         text: String,
         /// Where it stands.

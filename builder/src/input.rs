@@ -387,7 +387,11 @@ pub fn copy_inputs(
         Some(Chmod::Symbolic(words)) => inputs.insert("chmod", text(words)),
         None => {}
     }
-    for (name, is_set) in [("link", copy.link), ("parents", copy.parents), ("unpack", copy.unpack)] {
+    for (name, is_set) in [("link", copy.link), ("parents", copy.parents), ("unpack", copy.unpack)]
+        .into_iter()
+        // Not there for those that have none, so that their keys stay as they are.
+        .chain(copy.unpack_remote.then_some(("unpack remote", true)))
+    {
         if is_set {
             inputs.insert(name, text("true"));
         }
@@ -403,7 +407,7 @@ pub fn copy_inputs(
         let mut word = InputNode::new();
         let mut word_places = InputNode::new();
         match source {
-            CopySourceStep::Path { .. } => {
+            CopySourceStep::Path { .. } | CopySourceStep::Remote { .. } => {
                 for found in selected.next().map(|input| input.matches.as_slice()).unwrap_or_default() {
                     let name = free_name(&word, found.name.clone().unwrap_or_default());
                     nodes.put(&mut word, name.clone(), &found.node, policy);

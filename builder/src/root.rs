@@ -7,6 +7,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
+use store::LayerDraft;
 use store::merged::{Merged, MergedError, Node};
 use store::stat_index::{NewStatIndex, StatIndex};
 use sys::file::Timestamp;
@@ -155,8 +156,20 @@ fn image_key(source: &ImageSource) -> (String, String) {
 
 /// A root opened for reading.
 pub(crate) enum OpenRoot {
-    Context { context: Arc<Context>, scan: Arc<Scan> },
-    Layers { tree: Box<SourceTree>, layers: Vec<StageLayer>, index: PathBuf },
+    Context {
+        context: Arc<Context>,
+        scan: Arc<Scan>,
+    },
+    Layers {
+        tree: Box<SourceTree>,
+        layers: Vec<StageLayer>,
+        index: PathBuf,
+    },
+    /// What ADD got from elsewhere; it lies in the draft, if it is more than a file.
+    Fetched {
+        tree: Box<SourceTree>,
+        _draft: Option<LayerDraft>,
+    },
 }
 
 impl SourceRoot {
@@ -201,14 +214,14 @@ impl OpenRoot {
     pub(crate) fn tree(&self) -> &SourceTree {
         match self {
             Self::Context { scan, .. } => scan.tree(),
-            Self::Layers { tree, .. } => tree,
+            Self::Layers { tree, .. } | Self::Fetched { tree, .. } => tree,
         }
     }
 
     /// What a copy takes along of its files' metadata.
     pub(crate) fn kept(&self) -> KeptMetadata {
         match self {
-            Self::Context { .. } => KeptMetadata::OfContext,
+            Self::Context { .. } | Self::Fetched { .. } => KeptMetadata::OfContext,
             Self::Layers { layers, .. } => KeptMetadata::OfLayers {
                 windows: layers
                     .iter()

@@ -348,6 +348,8 @@ impl<'a> Executor<'a> {
             parents: false,
             exclude: Vec::new(),
             unpack: false,
+            unpack_remote: false,
+            checksum: None,
             history: format!("FROM {name}"),
         };
         let mut result = StageResult {
@@ -467,7 +469,7 @@ pub(crate) struct LayerStep<'a> {
 fn sources(step: &ExpandedStep) -> Vec<&ContentSource> {
     use crate::expanded::Mount;
     match step {
-        ExpandedStep::Copy(copy) | ExpandedStep::Add(copy) => vec![&copy.from],
+        ExpandedStep::Copy(copy) | ExpandedStep::Add(copy) if copy.reads_root() => vec![&copy.from],
         ExpandedStep::Run(run) => run
             .mounts
             .iter()

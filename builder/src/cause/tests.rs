@@ -362,6 +362,8 @@ fn copy_case() -> CopyCase {
             parents: false,
             exclude: Vec::new(),
             unpack: false,
+            unpack_remote: false,
+            checksum: None,
             history: "COPY ...".to_owned(),
         },
         sources: vec![
@@ -426,7 +428,7 @@ fn each_input_of_copy_changes_the_key_and_is_named() {
         ("deny.toml removed", |case| case.sources[1].matches.truncate(1)),
         ("<<EOF changed", |case| match &mut case.copy.sources[2] {
             CopySourceStep::Document { body, .. } => body.push_str("more\n"),
-            CopySourceStep::Path { .. } => panic!(),
+            CopySourceStep::Path { .. } | CopySourceStep::Remote { .. } => panic!(),
         }),
         ("target: /app/ → /app", |case| case.copy.target = "/app".to_owned()),
         ("chown added: 1:1", |case| case.copy.chown = Some("1:1".to_owned())),

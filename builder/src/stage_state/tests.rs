@@ -302,7 +302,7 @@ fn copy_is_expanded_and_its_target_absolute() {
         .sources
         .iter()
         .map(|source| match source {
-            CopySourceStep::Path { text, .. } => text.as_str(),
+            CopySourceStep::Path { text, .. } | CopySourceStep::Remote { text, .. } => text.as_str(),
             CopySourceStep::Document { name, .. } => name.as_str(),
         })
         .collect();
@@ -418,10 +418,6 @@ fn what_is_not_there_yet_is_refused_by_name() {
         ("RUN --security=insecure r", "`RUN --security=insecure`"),
         ("RUN --device=nvidia.com/gpu=all r", "`RUN --device`"),
         ("RUN --mount=type=ssh r", "`RUN --mount=type=ssh`"),
-        ("ADD https://example.org/x /x", "`ADD` of a URL"),
-        ("ADD https://example.org/x.git#main /x", "`ADD` of a git repository"),
-        ("ADD git@example.org:x/y.git /x", "`ADD` of a git repository"),
-        ("ENV U=http://h/x\nADD $U /x", "`ADD` of a URL"),
     ];
     for (line, what) in table {
         let error = build_stage(&graph(&format!("FROM a\n{line}\n"), &[]), None).err().expect(line);
@@ -445,6 +441,12 @@ fn faults_of_values_have_their_place() {
         ("COPY --chmod=999 a b", "bad-chmod", "999"),
         ("COPY --link --chown=app a b", "named-owner-of-link", "app"),
         ("COPY a b c", "several-into-file", "c"),
+        ("ADD git@example.org:x/y.git /x", "bad-remote", "git@example.org:x/y.git"),
+        ("ENV U=http://u:p@h/x\nADD $U /x", "bad-remote", "$U"),
+        ("ADD --checksum=sha256:0 http://h/a b", "bad-checksum", "sha256:0"),
+        ("ADD --checksum=main git://h/a b", "bad-checksum", "main"),
+        ("ADD --checksum=sha256:0 http://h/a http://h/b c/", "checksum-of-many", "sha256:0"),
+        ("ADD --keep-git-dir http://h/a b", "keep-git-dir-of-local", "ADD --keep-git-dir http://h/a b"),
         ("COPY https://example.org/a b", "remote-source", "https://example.org/a"),
         ("ADD --checksum=sha256:0 a b", "checksum-of-local", "sha256:0"),
         ("ADD --keep-git-dir a b", "keep-git-dir-of-local", "ADD --keep-git-dir a b"),

@@ -1,6 +1,6 @@
 //! COPY and ADD: a new tree, written in place.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsString;
 use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
@@ -23,6 +23,7 @@ use crate::root::OpenRoot;
 use crate::source_tree::SourceError;
 use crate::step::copier::{Copier, Place, source_failed, write_failed};
 use crate::step::picture::SourcePicture;
+use crate::step::remote::{self, Fetched};
 use crate::step::reuse::Reuse;
 use crate::step::select::{Exclude, Layout, SelectError, Selected, SourcePath, select};
 use crate::step::{add, users};
@@ -30,12 +31,17 @@ use crate::step::{add, users};
 /// Carries COPY or ADD out.
 pub(crate) fn copy(site: &StepSite<'_, '_>, copy: &CopyStep) -> Result<Obtained, StepError> {
     let executor = site.executor;
-    let mut root = executor.roots.get(&copy.from, executor)?.open(executor, &format!("{:?}", parts(copy)))?;
+    let from = if copy.reads_root() { &copy.from } else { &ContentSource::Scratch };
+    let mut root = executor.roots.get(from, executor)?.open(executor, &format!("{:?}", parts(copy)))?;
+    let mut fetched = remote::fetch(site, copy)?;
     site.with_stable_sources(|round| {
         if round > 0 {
             root.refresh()?;
+            if !fetched.is_empty() {
+                fetched = remote::fetch(site, copy)?;
+            }
         }
-        let job = CopyJob::prepare(site, copy, &root)?;
+        let job = CopyJob::prepare(site, copy, &root, &fetched)?;
         let inputs = copy_inputs(copy, &job.inputs, executor.epoch, &site.below.parent);
         site.obtain(inputs, &[], &mut |draft, earlier| {
             if let Some(hook) = executor.services.between_key_and_copy {
@@ -49,7 +55,7 @@ pub(crate) fn copy(site: &StepSite<'_, '_>, copy: &CopyStep) -> Result<Obtained,
 fn parts(copy: &CopyStep) -> (Vec<&str>, &[String]) {
     let texts = copy.sources.iter().filter_map(|source| match source {
         CopySourceStep::Path { text, .. } => Some(text.as_str()),
-        CopySourceStep::Document { .. } => None,
+        CopySourceStep::Remote { .. } | CopySourceStep::Document { .. } => None,
     });
     (texts.collect(), &copy.exclude)
 }
@@ -58,6 +64,8 @@ fn parts(copy: &CopyStep) -> (Vec<&str>, &[String]) {
 struct CopyJob<'t> {
     copy: &'t CopyStep,
     root: &'t OpenRoot,
+    /// Of the words that have one.
+    fetched: &'t [Fetched],
     exclude: Exclude,
     selected: Vec<Picked<'t>>,
     inputs: Vec<SourceInput>,
@@ -77,32 +85,61 @@ impl<'t> CopyJob<'t> {
         site: &StepSite<'_, '_>,
         copy: &'t CopyStep,
         root: &'t OpenRoot,
+        fetched: &'t [Fetched],
     ) -> Result<Self, Interruption> {
         let exclude = IgnoreFile::from_patterns(copy.exclude.iter().map(String::as_str))
             .map(Exclude)
             .map_err(StepError::Exclude)?;
         let layout = if copy.parents { Layout::Parents } else { Layout::Flat };
-        let mut job = Self { copy, root, exclude, selected: Vec::new(), inputs: Vec::new() };
+        let mut job = Self { copy, root, fetched, exclude, selected: Vec::new(), inputs: Vec::new() };
         for (word, source) in copy.sources.iter().enumerate() {
-            let CopySourceStep::Path { text, span } = source else { continue };
+            let (text, span) = match source {
+                CopySourceStep::Path { text, span } => (text, span),
+                CopySourceStep::Document { .. } => continue,
+                CopySourceStep::Remote { .. } => {
+                    job.pick_fetched(word, site.executor.stop())
+                        .map_err(|source| read_failed(site, &copy.from, root, source))?;
+                    continue;
+                }
+            };
             let selected = select(root.tree(), &SourcePath::new(text), layout)
                 .map_err(|error| explain(site, copy, root, error, *span))?;
             let kept = selected.into_iter().filter(|selected| !job.exclude.excludes_source(selected));
-            job.pick(word, kept.collect(), site.executor.stop())
+            job.pick(word, root, kept.collect(), site.executor.stop())
                 .map_err(|source| read_failed(site, &copy.from, root, source))?;
         }
         root.save_index();
         Ok(job)
     }
 
+    /// What a word got from elsewhere: a file, or a folder's contents.
+    fn pick_fetched(&mut self, word: usize, stop: &CancelToken) -> Result<(), SourceError> {
+        let fetched: &'t [Fetched] = self.fetched;
+        let Some(found) = fetched.iter().find(|fetched| fetched.word == word) else { return Ok(()) };
+        let tree = found.root.tree();
+        let entry = tree.find(Path::new(&found.path), true)?.unwrap_or_else(|| tree.root());
+        let name = if entry.entry.is_dir() { PathBuf::new() } else { entry.path.clone() };
+        let selected = Selected { name, found: entry, parents: Vec::new() };
+        let kept = if self.exclude.excludes_source(&selected) { Vec::new() } else { vec![selected] };
+        self.pick(word, &found.root, kept, stop)?;
+        for matched in self.inputs.last_mut().into_iter().flat_map(|input| &mut input.matches) {
+            matched.path = found.shown.clone().into_bytes();
+            if let Some(identity) = found.identity {
+                let facts = crate::input::SourceFacts::default();
+                matched.node = crate::input::SourceNode::File { facts, digest: identity, linked_to: None };
+            }
+        }
+        Ok(())
+    }
+
     /// Digests what one word selected and describes it for the key.
     fn pick(
         &mut self,
         word: usize,
+        root: &'t OpenRoot,
         selected: Vec<Selected<'t>>,
         stop: &CancelToken,
     ) -> Result<(), SourceError> {
-        let root: &'t OpenRoot = self.root;
         let mut matches = Vec::with_capacity(selected.len());
         for selected in selected {
             let picture =
@@ -141,24 +178,31 @@ impl<'t> CopyJob<'t> {
             write_failed(WriteError::Io { op: "open", path: PathBuf::from("/"), source })
         })?;
         let writer = TreeWriter::new(tree, &lowers).map_err(write_failed)?;
-        let mut copier = Copier::plain(
-            self.root.tree(),
-            &self.exclude,
-            &writer,
-            self.root,
-            site.root_name(&self.copy.from),
-            executor.stop(),
-        );
-        copier.owner = owner;
-        copier.chmod = self.copy.chmod.as_ref();
-        copier.epoch = executor.epoch;
+        let copier = |root: &'t OpenRoot, name: String| {
+            let mut copier = Copier::plain(root.tree(), &self.exclude, &writer, root, name, executor.stop());
+            copier.owner = owner;
+            copier.chmod = self.copy.chmod.as_ref();
+            copier.epoch = executor.epoch;
+            copier
+        };
+        let fetched: BTreeMap<usize, Copier<'_>> = self
+            .fetched
+            .iter()
+            .map(|fetched| (fetched.word, copier(&fetched.root, format!("`{}`", fetched.shown))))
+            .collect();
+        let copier = copier(self.root, site.root_name(&self.copy.from));
         let reuse = site.earlier_here(earlier).and_then(|record| Reuse::open(site, record));
-        self.write_sources(&copier, reuse.as_ref())?;
+        self.write_sources(&copier, &fetched, reuse.as_ref())?;
         writer.finish().map_err(write_failed)?;
         Ok(())
     }
 
-    fn write_sources(&self, copier: &Copier<'_>, reuse: Option<&Reuse<'_>>) -> Result<(), Interruption> {
+    fn write_sources<'c>(
+        &self,
+        copier: &Copier<'c>,
+        fetched: &BTreeMap<usize, Copier<'c>>,
+        reuse: Option<&Reuse<'_>>,
+    ) -> Result<(), Interruption> {
         let target = Path::new(&self.copy.target);
         let names_dir = self.copy.target.ends_with('/') || self.copy.sources.len() > 1;
         if self.copy.sources.len() > 1 && !self.copy.target.ends_with('/') {
@@ -169,6 +213,10 @@ impl<'t> CopyJob<'t> {
             return Err(StepError::TargetNotDirectory.into());
         }
         for picked in &self.selected {
+            let (copier, unpack) = match fetched.get(&picked.word) {
+                Some(fetched) => (fetched, self.copy.unpack_remote),
+                None => (copier, self.copy.unpack),
+            };
             if self.copy.parents {
                 self.write_with_parents(copier, picked, target)?;
             } else if picked.selected.found.entry.is_dir() {
@@ -176,7 +224,7 @@ impl<'t> CopyJob<'t> {
                 let earlier = reuse.and_then(|reuse| reuse.source(picked.word, dir.path()));
                 let place = Place { below: Path::new(""), decision: None, earlier: earlier.as_ref() };
                 copier.children(&dir, &picked.selected.found, place, &picked.links)?;
-            } else if self.copy.unpack && add::unpack(copier, picked.selected.found.clone(), target)? {
+            } else if unpack && add::unpack(copier, picked.selected.found.clone(), target)? {
                 // It was an archive.
             } else {
                 let (dir, name) = copier.place(target, names_dir, picked.selected.base_name())?;
@@ -249,7 +297,7 @@ fn explain(
 pub(crate) fn absence(root: &OpenRoot, path: &Path) -> Absence {
     match root {
         OpenRoot::Context { context, .. } => context.explain_absence(path),
-        OpenRoot::Layers { tree, .. } => {
+        OpenRoot::Layers { tree, .. } | OpenRoot::Fetched { tree, .. } => {
             nearest_path(tree, path).map_or(Absence::Unknown, |suggestion| Absence::Near { suggestion })
         }
     }

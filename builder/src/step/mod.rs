@@ -7,6 +7,7 @@ pub(crate) mod copy;
 pub(crate) mod files;
 mod output;
 pub(crate) mod picture;
+mod remote;
 mod reuse;
 mod run;
 pub(crate) mod select;

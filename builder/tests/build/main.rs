@@ -6,5 +6,6 @@ mod copy;
 mod errors;
 mod export;
 mod harness;
+mod remote;
 mod run;
 mod stages;
