@@ -236,7 +236,7 @@ fn mount_points_below(table: &[u8], path: &Path) -> Vec<PathBuf> {
 }
 
 /// `\040` for a space, and so on.
-fn unescape(field: &[u8]) -> Vec<u8> {
+pub(crate) fn unescape(field: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(field.len());
     let mut rest = field;
     while let Some((first, after)) = rest.split_first() {

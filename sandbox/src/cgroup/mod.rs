@@ -2,13 +2,15 @@
 //!
 //! On some hosts all controllers are in the one hierarchy of version 2, on some each has its own of version 1, and on
 //! some both kinds are in use at once: decided for each controller. The cgroups lie below the caller's own, so that
-//! whatever limits it limits its containers too.
+//! whatever limits it limits its containers too; where version 2 can't limit anything there, beside it.
 
 mod v1;
 mod v2;
 
+use std::ffi::OsStr;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use std::{fs, thread};
@@ -17,6 +19,7 @@ use oci_spec::runtime::LinuxResources;
 
 use crate::error::LaunchError;
 use crate::plan::{CgroupFacts, CgroupView};
+use crate::prepare::unescape;
 
 /// Limits that a container may have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -102,9 +105,15 @@ struct Hierarchy {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Hierarchies {
     legacy: Vec<Hierarchy>,
-    unified: Option<PathBuf>,
-    /// Controllers that version 2 could give to children of our own directory.
-    unified_controllers: Vec<String>,
+    unified: Option<Unified>,
+}
+
+/// Where this process is in the hierarchy of version 2.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Unified {
+    own: PathBuf,
+    /// Where the hierarchy, or the part of it that is seen here, is mounted.
+    top: PathBuf,
 }
 
 impl Hierarchies {
@@ -112,51 +121,49 @@ impl Hierarchies {
     pub(crate) fn read() -> io::Result<Self> {
         let cgroups = fs::read_to_string("/proc/self/cgroup")?;
         let mounts = fs::read_to_string("/proc/self/mountinfo")?;
-        let mut found = Self::parse(&cgroups, &mounts);
-        if let Some(unified) = &found.unified {
-            let text = fs::read_to_string(unified.join("cgroup.controllers")).unwrap_or_default();
-            found.unified_controllers = text.split_whitespace().map(str::to_owned).collect();
-        }
-        Ok(found)
+        Ok(Self::parse(&cgroups, &mounts))
     }
 
     /// `cgroups(7)`, "/proc files"; `proc_pid_mountinfo(5)`.
     fn parse(cgroups: &str, mounts: &str) -> Self {
-        let mut found = Self { legacy: Vec::new(), unified: None, unified_controllers: Vec::new() };
+        let mut found = Self { legacy: Vec::new(), unified: None };
         for line in cgroups.lines() {
             let mut fields = line.splitn(3, ':').skip(1);
             let (Some(controllers), Some(path)) = (fields.next(), fields.next()) else { continue };
-            let own = |fstype: &str, option: &str| {
-                mounts.lines().find_map(|line| {
-                    let (before, after) = line.split_once(" - ")?;
-                    let mut before = before.split(' ').skip(3);
-                    let (root, point) = (before.next()?, before.next()?);
-                    let mut after = after.split(' ');
-                    let has_type = after.next()? == fstype;
-                    let options = after.nth(1).unwrap_or_default();
-                    let has_option = option.is_empty() || options.split(',').any(|one| one == option);
-                    if !has_type || !has_option {
-                        return None;
-                    }
-                    // In a container the mount may show a part of the hierarchy only.
-                    let below = Path::new(path)
-                        .strip_prefix(root)
-                        .ok()
-                        .or_else(|| Path::new(path).strip_prefix("/").ok())?;
-                    Some(Path::new(point).join(below))
-                })
-            };
             if controllers.is_empty() {
-                found.unified = own("cgroup2", "");
+                found.unified =
+                    place(mounts, path, "cgroup2", "").map(|(top, own)| Unified { own: top.join(own), top });
             } else if let Some(first) = controllers.split(',').next().filter(|name| !name.contains('='))
-                && let Some(own) = own("cgroup", first)
+                && let Some((top, own)) = place(mounts, path, "cgroup", first)
             {
                 let controllers = controllers.split(',').map(str::to_owned).collect();
-                found.legacy.push(Hierarchy { controllers, own });
+                found.legacy.push(Hierarchy { controllers, own: top.join(own) });
             }
         }
         found
     }
+}
+
+/// The mount of a hierarchy that shows the cgroup `path`, and where in it that is.
+fn place(mounts: &str, path: &str, fstype: &str, option: &str) -> Option<(PathBuf, PathBuf)> {
+    // Outside of this cgroup namespace: there is no name for it here.
+    if Path::new(path).components().any(|component| component == std::path::Component::ParentDir) {
+        return None;
+    }
+    mounts.lines().find_map(|line| {
+        let (before, after) = line.split_once(" - ")?;
+        let mut before = before.split(' ').skip(3).map(|field| unescape(field.as_bytes()));
+        let (root, point) = (before.next()?, before.next()?);
+        let mut after = after.split(' ');
+        let has_type = after.next()? == fstype;
+        let options = after.nth(1).unwrap_or_default();
+        if !has_type || !(option.is_empty() || options.split(',').any(|one| one == option)) {
+            return None;
+        }
+        // In a container the mount may show a part of the hierarchy only, and that need not be ours.
+        let below = Path::new(path).strip_prefix(OsStr::from_bytes(&root)).ok()?;
+        Some((PathBuf::from(OsStr::from_bytes(&point)), below.to_owned()))
+    })
 }
 
 /// Cgroups of one container. [Removed](Group::remove) when it has ended; what a dead process leaves is swept.
@@ -230,7 +237,7 @@ impl Group {
                     }
                     Err(_) => {}
                 }
-            } else if hierarchies.unified_controllers.iter().any(|one| one == controller) {
+            } else if hierarchies.unified.as_ref().is_some_and(|place| place.has(controller)) {
                 in_unified.push((controller, needed));
             } else if needed {
                 let source = io::Error::from(io::ErrorKind::Unsupported);
@@ -242,10 +249,10 @@ impl Group {
             }
         }
         // With its own hierarchy for everything there is nothing that version 2 would add.
-        if let Some(own) =
+        if let Some(place) =
             hierarchies.unified.as_ref().filter(|_| !in_unified.is_empty() || self.legacy.is_empty())
         {
-            self.unified = v2::make(own, name, &in_unified)?;
+            self.unified = v2::make(place, name, &in_unified)?;
         }
         v1::set(&self.legacy, limits)?;
         if let Some(directory) = &self.unified {
@@ -350,8 +357,8 @@ fn kill(directory: &Path) -> io::Result<()> {
 
 /// Kills and removes what processes that are no more have left.
 pub(crate) fn sweep(hierarchies: &Hierarchies) {
-    let own = hierarchies.legacy.iter().map(|hierarchy| &hierarchy.own).chain(&hierarchies.unified);
-    for directory in own {
+    let own = hierarchies.legacy.iter().map(|hierarchy| hierarchy.own.as_path());
+    for directory in own.chain(hierarchies.unified.iter().flat_map(Unified::upwards)) {
         for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
             let maker = entry.file_name().to_str().and_then(parse_name);
             let is_dead =

@@ -4,36 +4,81 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::Limits;
+use super::{Limits, Unified};
 use crate::error::LaunchError;
 
-/// Makes a cgroup below `own` and enables `controllers` (name, whether a limit needs it) for it.
-///
-/// The kernel refuses (`EBUSY`) to enable a controller below a cgroup that holds processes, as `own` does unless it is
-/// the root: then a limit is an error, and without one the cgroup still serves to kill.
+impl Unified {
+    /// Our own directory, the one above it and so on.
+    pub(super) fn upwards(&self) -> impl Iterator<Item = &Path> {
+        self.own.ancestors().take_while(|directory| directory.starts_with(&self.top))
+    }
+
+    /// Whether a container could be given this controller anywhere.
+    pub(super) fn has(&self, controller: &str) -> bool {
+        self.upwards().any(|directory| lists(directory, "cgroup.controllers", controller))
+    }
+
+    /// Directories in which a cgroup with all of `needed` could be made, the best first.
+    ///
+    /// The kernel refuses (`EBUSY`) to enable a controller below a cgroup that holds processes, as our own does unless
+    /// it is the root (cgroups(7), "no internal processes"). The one above mostly holds none: a slice.
+    fn candidates<'a>(&'a self, needed: &'a [&'a str]) -> impl Iterator<Item = &'a Path> {
+        self.upwards().filter(|directory| {
+            let is_root = !directory.join("cgroup.type").exists();
+            let is_inner = is_root
+                || fs::read_to_string(directory.join("cgroup.procs"))
+                    .is_ok_and(|pids| pids.trim().is_empty());
+            needed.iter().all(|controller| {
+                lists(directory, "cgroup.subtree_control", controller)
+                    || is_inner && lists(directory, "cgroup.controllers", controller)
+            })
+        })
+    }
+}
+
+fn lists(directory: &Path, file: &str, controller: &str) -> bool {
+    let text = fs::read_to_string(directory.join(file)).unwrap_or_default();
+    text.split_whitespace().any(|one| one == controller)
+}
+
+/// Makes a cgroup with `controllers` (name, whether a limit needs it): below our own if that will do. Without a limit the
+/// cgroup serves to count and kill, with as many of them as can be had, or there is none.
 pub(super) fn make(
-    own: &Path,
+    place: &Unified,
     name: &str,
     controllers: &[(&str, bool)],
 ) -> Result<Option<PathBuf>, LaunchError> {
-    let needed = controllers.iter().any(|(_, needed)| *needed);
+    let needed: Vec<&str> = controllers.iter().filter(|(_, needed)| *needed).map(|(name, _)| *name).collect();
+    let mut last = (place.own.clone(), io::Error::from(io::ErrorKind::ResourceBusy));
+    let most = if needed.is_empty() { 1 } else { usize::MAX };
+    for directory in place.candidates(&needed).take(most) {
+        match make_in(directory, name, controllers) {
+            Ok(made) => return Ok(Some(made)),
+            Err((path, source)) => last = (path, source),
+        }
+    }
+    match needed.is_empty() {
+        true => Ok(None),
+        false => Err(LaunchError::Cgroup { op: "enable the limits in", path: last.0, source: last.1 }),
+    }
+}
+
+fn make_in(parent: &Path, name: &str, controllers: &[(&str, bool)]) -> Result<PathBuf, (PathBuf, io::Error)> {
+    let path = parent.join("cgroup.subtree_control");
     for (controller, needed) in controllers {
-        let path = own.join("cgroup.subtree_control");
-        let enabled = fs::read_to_string(&path).unwrap_or_default();
-        if enabled.split_whitespace().any(|one| one == *controller) {
+        if lists(parent, "cgroup.subtree_control", controller) {
             continue;
         }
         if let Err(source) = append(&path, &format!("+{controller}"))
             && *needed
         {
-            return Err(LaunchError::Cgroup { op: "enable the controller in", path, source });
+            return Err((path, source));
         }
     }
-    let directory = own.join(name);
+    let directory = parent.join(name);
     match fs::create_dir(&directory) {
-        Ok(()) => Ok(Some(directory)),
-        Err(source) if needed => Err(LaunchError::Cgroup { op: "make the cgroup", path: directory, source }),
-        Err(_) => Ok(None),
+        Ok(()) => Ok(directory),
+        Err(source) => Err((directory, source)),
     }
 }
 

@@ -56,6 +56,7 @@ pub(crate) struct Ground {
     pub(crate) lowers: Vec<PathBuf>,
     pub(crate) binds: Vec<Bind>,
     pub(crate) seccomp: SeccompPolicy,
+    pub(crate) cgroup: CgroupSettings,
     pub(crate) scratch: bool,
     pub(crate) stdin: Option<OwnedFd>,
 }
@@ -95,6 +96,7 @@ impl Ground {
             lowers,
             binds: Vec::new(),
             seccomp: SeccompPolicy::Default,
+            cgroup: CgroupSettings::Own,
             scratch: true,
             stdin: None,
         }
@@ -199,7 +201,7 @@ impl Ground {
                 stderr: err.try_clone().unwrap().into(),
             },
             seccomp: self.seccomp,
-            cgroup: CgroupSettings::Own,
+            cgroup: self.cgroup,
         };
         let running = sandbox().launch(launch)?;
         Ok((running, out, err))

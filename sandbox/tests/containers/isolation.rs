@@ -278,3 +278,35 @@ fn root_the_hosts_network_is_the_hosts() {
         assert_ne!(inside.text(), outside.to_str().unwrap());
     }
 }
+
+/// CVE-2022-24769: what the caller may inherit is not the container's.
+#[test]
+#[ignore = "root: starts containers"]
+fn root_no_inheritable_capability_of_the_caller_passes_through() {
+    use rustix::thread::{CapabilitySet, CapabilitySets, capabilities, set_capabilities};
+    // Capabilities are a thread's, and the launcher has those of the thread that opened the sandbox.
+    if std::env::var_os("CALQUE_SANDBOX_TEST_ALONE").is_none() {
+        let name = "isolation::root_no_inheritable_capability_of_the_caller_passes_through";
+        let output = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--include-ignored", "--exact", name])
+            .env("CALQUE_SANDBOX_TEST_ALONE", "1")
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+        return;
+    }
+    let held = capabilities(None).unwrap();
+    let inheritable = CapabilitySet::CHOWN | CapabilitySet::SYS_ADMIN;
+    set_capabilities(None, CapabilitySets { inheritable, ..held }).unwrap();
+    let status = "grep -E '^Cap(Inh|Amb)' /proc/self/status";
+    for user in [false, true] {
+        for ground in [Ground::new(), Ground::new().user(1000, 1000, &[])] {
+            let outcome = ground.namespaces(false, user).shell(status).run();
+            assert_eq!(
+                outcome.text().split_whitespace().collect::<Vec<_>>(),
+                ["CapInh:", "0000000000000000", "CapAmb:", "0000000000000000"],
+                "{user}"
+            );
+        }
+    }
+}

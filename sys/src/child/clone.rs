@@ -41,6 +41,10 @@ impl Namespaces {
 #[derive(Debug)]
 pub struct Spawner {
     stack: Stack,
+    /// Lets go of the parent at once, so that only [`await_own_memory`] holds it: the kernel's gap between the two is
+    /// too short for a test.
+    #[cfg(test)]
+    pub(super) without_vfork: bool,
 }
 
 /// The child needs little: the deepest step is the walk that replaces `openat2`, with two paths on the stack.
@@ -49,7 +53,19 @@ const STACK: usize = 256 * 1024;
 impl Spawner {
     /// Makes the stack.
     pub fn new() -> io::Result<Self> {
-        Ok(Self { stack: Stack::new(STACK)? })
+        Ok(Self {
+            stack: Stack::new(STACK)?,
+            #[cfg(test)]
+            without_vfork: false,
+        })
+    }
+
+    fn flags(&self, namespaces: Namespaces) -> u64 {
+        #[cfg(test)]
+        if self.without_vfork {
+            return (SHARED & !(libc::CLONE_VFORK as u64)) | namespaces.0;
+        }
+        SHARED | namespaces.0
     }
 
     /// Starts a child in new namespaces, on cgroup v2 directly in `cgroup`, and returns when its program runs.
@@ -78,9 +94,9 @@ impl Spawner {
         // From before the child can be seen until it has a memory of its own.
         let not_dumpable = NotDumpable::new().map_err(SpawnError::Clone)?;
         let cloned = if kernel::has(Feature::Clone3) {
-            clone3(&self.stack, namespaces, cgroup, &context)
+            clone3(&self.stack, self.flags(namespaces), cgroup, &context)
         } else {
-            clone(&self.stack, namespaces, &context)
+            clone(&self.stack, self.flags(namespaces), &context)
         };
         if let Ok((pid, _)) = &cloned {
             await_own_memory(*pid);
@@ -144,7 +160,7 @@ struct CloneArgs {
 #[cfg(target_arch = "x86_64")]
 fn clone3(
     stack: &Stack,
-    namespaces: Namespaces,
+    flags: u64,
     cgroup: Option<BorrowedFd<'_>>,
     context: &Context<'_>,
 ) -> io::Result<(i32, OwnedFd)> {
@@ -152,7 +168,7 @@ fn clone3(
     let mut pidfd: libc::c_int = -1;
     let (bottom, size) = stack.usable();
     let mut args = CloneArgs {
-        flags: SHARED | namespaces.0,
+        flags,
         pidfd: std::ptr::from_mut(&mut pidfd) as u64,
         exit_signal: libc::SIGCHLD as u64,
         stack: bottom as u64,
@@ -194,20 +210,15 @@ fn clone3(
 }
 
 #[cfg(not(target_arch = "x86_64"))]
-fn clone3(
-    _: &Stack,
-    _: Namespaces,
-    _: Option<BorrowedFd<'_>>,
-    _: &Context<'_>,
-) -> io::Result<(i32, OwnedFd)> {
+fn clone3(_: &Stack, _: u64, _: Option<BorrowedFd<'_>>, _: &Context<'_>) -> io::Result<(i32, OwnedFd)> {
     // `kernel::has(Feature::Clone3)` says no on these.
     Err(io::ErrorKind::Unsupported.into())
 }
 
 /// By `clone(2)`.
-fn clone(stack: &Stack, namespaces: Namespaces, context: &Context<'_>) -> io::Result<(i32, OwnedFd)> {
+fn clone(stack: &Stack, flags: u64, context: &Context<'_>) -> io::Result<(i32, OwnedFd)> {
     let mut pidfd: libc::pid_t = -1;
-    let flags = (SHARED | namespaces.0) as libc::c_int | libc::SIGCHLD;
+    let flags = flags as libc::c_int | libc::SIGCHLD;
     // SAFETY: `main` runs on the given stack and uses `context`, which is alive while this thread is suspended;
     // CLONE_PIDFD makes the kernel write the descriptor where the parent's thread ID would go.
     let pid = unsafe {

@@ -171,3 +171,72 @@ fn a_walk_passes_no_link_on_procfs() {
         assert_eq!(open_in_root(root.as_raw_fd(), path.as_bytes(), true), Err(libc::ELOOP), "{path}");
     }
 }
+
+#[test]
+fn the_parent_goes_on_only_when_the_child_has_its_own_memory() {
+    use rustix::process::{DumpableBehavior, dumpable_behavior};
+    {
+        let _only = crate::serial();
+        assert_eq!(dumpable_behavior().unwrap(), DumpableBehavior::Dumpable);
+        // The child stops in the middle of its steps, with our memory: nobody reads what it writes.
+        let (read, write) = rustix::pipe::pipe().unwrap();
+        let capacity = rustix::pipe::fcntl_getpipe_size(&write).unwrap();
+        let mut program = Program::new();
+        let file = program.keep(write);
+        program.push(Step::Write { file, bytes: vec![b'x'; capacity] });
+        program.push(Step::Write { file, bytes: b"y".to_vec() });
+        shell(&mut program, "exit 0");
+        let spawned = std::thread::spawn(move || {
+            crate::process::block_signals().unwrap();
+            let mut spawner = Spawner::new().unwrap();
+            spawner.without_vfork = true;
+            let child = spawner.spawn(&mut program, Namespaces::NONE, None).unwrap();
+            waitid(WaitId::PidFd(child.pidfd.as_fd()), WaitIdOptions::EXITED).unwrap();
+        });
+        let end = std::time::Instant::now() + std::time::Duration::from_secs(20);
+        let is_full = || rustix::io::ioctl_fionread(&read).unwrap() == capacity as u64;
+        while !is_full() {
+            assert!(std::time::Instant::now() < end, "the child never wrote");
+            std::thread::yield_now();
+        }
+        // It can't get further; a parent that didn't wait would set the flag back by now.
+        for _ in 0..20 {
+            assert_eq!(dumpable_behavior().unwrap(), DumpableBehavior::NotDumpable);
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+        assert_eq!(rustix::io::read(&read, &mut [0_u8; 4096]).unwrap(), 4096);
+        spawned.join().unwrap();
+        assert_eq!(dumpable_behavior().unwrap(), DumpableBehavior::Dumpable);
+    }
+}
+
+#[test]
+#[ignore = "root: mounts in a namespace of its own"]
+fn root_a_working_directory_outside_of_the_root_is_refused() {
+    let outside = tempfile::tempdir().unwrap();
+    let point = outside.path().join("root");
+    fs::create_dir(&point).unwrap();
+    let tmpfs = crate::mount::FsContext::open(c"tmpfs").unwrap();
+    tmpfs.create().unwrap();
+    let mount = tmpfs.mount(crate::mount::MountAttrFlags::empty()).unwrap();
+    let mut program = Program::new();
+    let root = program.keep(mount);
+    // A descriptor of the host, as CVE-2024-21626 had one.
+    let leaked = program.keep(fs::File::open(outside.path()).unwrap().into());
+    program.push(Step::AttachAt { mount: root, path: text(point.to_str().unwrap()) });
+    program.push(Step::EnterRoot { root });
+    program.push(Step::ChangeDirectory { root, path: text("/") });
+    program.push(Step::ChangeDirectory { root: leaked, path: text(".") });
+    let _only = crate::serial();
+    let spawned = std::thread::spawn(move || {
+        crate::process::block_signals().unwrap();
+        crate::process::unshare_mounts().unwrap();
+        Spawner::new().unwrap().spawn(&mut program, Namespaces::MOUNT, None)
+    })
+    .join()
+    .unwrap();
+    match spawned {
+        Err(SpawnError::Step { step: 3, error }) => assert_eq!(error.raw_os_error(), Some(libc::EXDEV)),
+        other => panic!("{other:?}"),
+    }
+}
