@@ -7,7 +7,7 @@ TARGET_DIR := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)
 CALQUE := $(TARGET_DIR)/$(HOST)/release/calque
 DEV_BINARIES := $(TARGET_DIR)/$(HOST)/debug
 
-.PHONY: help build demo test soak bench check clean tools-build tools-test root
+.PHONY: help build demo test stacks soak bench check clean tools-build tools-test root
 
 help:
 	@sed -n 's/^## //p' $(MAKEFILE_LIST)
@@ -30,6 +30,12 @@ test: root tools-test
 soak: root tools-test
 	$(CARGO) build --release --locked
 	CALQUE_TEST_STRICT=1 sh scripts/soak.sh
+
+## make stacks  the applications in testdata/stacks, as root; STACKS="php nginx" for some of them; the table goes to docs/stacks.md
+stacks: root tools-build
+	@sh scripts/install-tools.sh mmdebstrap tar
+	$(CARGO) build --release --locked --quiet
+	@CALQUE=$(CALQUE) sh scripts/stacks.sh $(STACKS)
 
 ## make bench   calque beside the builders that are installed, as root
 bench: root tools-build

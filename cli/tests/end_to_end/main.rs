@@ -17,5 +17,6 @@ mod interop;
 mod interrupt;
 mod lifecycle;
 mod snapshots;
+mod stacks;
 mod together;
 mod tree;

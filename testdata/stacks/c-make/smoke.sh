@@ -1,0 +1,1 @@
+printf 'one sheet\nand another\n' | "$calque" run --rm -i --network none "$image"

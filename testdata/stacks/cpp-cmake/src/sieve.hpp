@@ -1,0 +1,5 @@
+#pragma once
+#include <vector>
+
+/// The primes below `limit`.
+std::vector<unsigned> primes_below(unsigned limit);

@@ -1,0 +1,1 @@
+"$calque" run --rm --network none "$image"

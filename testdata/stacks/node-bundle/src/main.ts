@@ -1,0 +1,4 @@
+import { stack } from "./sheets";
+
+const sheets: string[] = ["base", "tools", "app"];
+console.log(stack(sheets));

@@ -1,0 +1,1 @@
+echo "the sheet on the sheet" | "$calque" run --rm -i --network none "$image"
