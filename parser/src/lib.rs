@@ -5,6 +5,7 @@
 
 mod directive;
 mod error;
+pub mod format;
 pub mod glob;
 pub mod ignore;
 mod instruction;
@@ -12,6 +13,7 @@ mod line;
 mod lint;
 mod mapped;
 mod parse;
+mod raw;
 mod source;
 mod suggest;
 mod token;
@@ -22,6 +24,7 @@ pub use error::{ParseError, ParseErrors};
 pub use instruction::*;
 pub use lint::{Rule, Warning};
 pub use parse::{Parsed, parse, parse_onbuild};
+pub use raw::{RawStatement, statements};
 pub use source::{Source, Span, Spanned};
 pub use suggest::nearest;
 pub use word::{WordError, expand_heredoc};

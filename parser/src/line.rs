@@ -1,7 +1,7 @@
 //! Logical lines: continuations joined, comments and empty lines within dropped, heredoc bodies read on request.
 
 use crate::mapped::Mapped;
-use crate::{Escape, Heredoc, Source, Span};
+use crate::{Escape, Heredoc, Source, Span, Spanned};
 
 /// One instruction's line.
 #[derive(Debug)]
@@ -10,6 +10,8 @@ pub(crate) struct LogicalLine {
     pub(crate) text: Mapped,
     /// Empty lines within it.
     pub(crate) empty_lines: Vec<Span>,
+    /// The comments directly above it, `#` and white space removed: an empty comment or an empty line ends them.
+    pub(crate) comments: Vec<Spanned<String>>,
 }
 
 /// Reads a source line by line.
@@ -50,9 +52,17 @@ impl<'a> Lines<'a> {
 
     /// The next logical line. Comments and empty lines before it are skipped.
     pub(crate) fn next_logical(&mut self) -> Option<LogicalLine> {
+        let mut comments = Vec::new();
         loop {
             let first = self.take()?;
-            if first.is_comment() {
+            if let Some(comment) = first.text.trim_start().strip_prefix('#') {
+                match comment.trim() {
+                    "" => comments.clear(),
+                    text => {
+                        let at = first.start + (text.as_ptr() as usize - first.text.as_ptr() as usize);
+                        comments.push(Spanned::new(text.to_owned(), Span::new(at, at + text.len())));
+                    }
+                }
                 continue;
             }
             let start = first.text.trim_start();
@@ -76,8 +86,9 @@ impl<'a> Lines<'a> {
             }
             let trimmed = joined.text().trim();
             if !trimmed.is_empty() {
-                return Some(LogicalLine { text: joined.part(trimmed), empty_lines });
+                return Some(LogicalLine { text: joined.part(trimmed), empty_lines, comments });
             }
+            comments.clear();
         }
     }
 
@@ -126,7 +137,7 @@ pub(crate) fn physical_line(text: &str, at: usize) -> Option<PhysicalLine<'_>> {
 
 /// A line without its continuation, and whether it had one: an escape at the end, blanks after it allowed, that no
 /// other escape precedes.
-fn strip_continuation(line: &str, escape: Escape) -> (&str, bool) {
+pub(crate) fn strip_continuation(line: &str, escape: Escape) -> (&str, bool) {
     let blanks_off = line.trim_end_matches([' ', '\t']);
     match blanks_off.strip_suffix(escape.character()) {
         Some(rest) if !rest.ends_with(escape.character()) => (rest, true),

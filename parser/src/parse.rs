@@ -5,7 +5,7 @@ use crate::error::Sink;
 use crate::instruction::flag::Statement;
 use crate::instruction::{copy, env, from, metadata, run};
 use crate::line::{HeredocWord, Lines, LogicalLine, heredoc_words};
-use crate::lint::Linter;
+use crate::lint::{self, Linter};
 use crate::suggest::nearest;
 use crate::token::{Json, json_list};
 use crate::{
@@ -78,7 +78,11 @@ pub fn parse(source: &Source) -> Result<Parsed, ParseErrors> {
         return Err(errors);
     }
     let mut warnings = sink.warnings;
-    warnings.retain(|warning| !check.skip.contains(warning.rule.name()));
+    warnings.retain(|warning| {
+        let name = warning.rule.name();
+        let is_on = !warning.rule.is_experimental() || check.experimental.contains(name);
+        is_on && !check.skip.contains(name) && !dockerfile.skips(name, warning.span)
+    });
     warnings.sort_by_key(|warning| (warning.span.start, warning.span.end, warning.rule));
     Ok(Parsed { dockerfile, warnings })
 }
@@ -121,6 +125,7 @@ pub fn parse_onbuild(trigger: &Source) -> Result<Instruction, ParseErrors> {
 struct File {
     global_args: Vec<Spanned<crate::ArgInstruction>>,
     stages: Vec<Stage>,
+    comments: Vec<crate::CommentBlock>,
     /// A FROM was seen, maybe a wrong one.
     from_seen: bool,
     /// The first instruction that stands before any FROM, and isn't ARG.
@@ -138,12 +143,19 @@ impl File {
         self.instructions += 1;
         self.last = line.text.whole();
         self.linter.line(&statement, &line.empty_lines, sink);
+        if !line.comments.is_empty() {
+            self.comments.push(crate::CommentBlock { lines: line.comments, scope: span, below: span.start });
+        }
+        let comments = self.comments.last().filter(|block| block.below == span.start);
         // a misspelt FROM is error enough
         self.from_seen |= !is_keyword(&statement) && suggestion(&statement) == Some("FROM");
         if statement.keyword.eq_ignore_ascii_case("from") {
             self.from_seen = true;
             if let Some(from) = from::from(&statement, sink) {
                 self.linter.from(&from, sink);
+                if let Some(name) = &from.name {
+                    lint::describes("FROM", &name.value, comments, sink);
+                }
                 self.stages.push(Stage { from: Spanned::new(from, span), instructions: Vec::new() });
             }
             return;
@@ -151,7 +163,10 @@ impl File {
         let instruction = instruction(&statement, heredocs, end, sink);
         if !self.from_seen {
             match instruction.map(|instruction| instruction.kind) {
-                Some(InstructionKind::Arg(arg)) => self.global_args.push(Spanned::new(arg, span)),
+                Some(InstructionKind::Arg(arg)) => {
+                    lint::describes_args(&arg, comments, sink);
+                    self.global_args.push(Spanned::new(arg, span));
+                }
                 _ if !is_keyword(&statement) || statement.keyword.eq_ignore_ascii_case("arg") => {}
                 _ if self.homeless.is_none() => {
                     self.homeless = Some(Spanned::new(statement.name(), statement.keyword_span()));
@@ -162,11 +177,14 @@ impl File {
         }
         if let Some((instruction, stage)) = instruction.zip(self.stages.last_mut()) {
             self.linter.instruction(&instruction, sink);
+            if let InstructionKind::Arg(arg) = &instruction.kind {
+                lint::describes_args(arg, comments, sink);
+            }
             stage.instructions.push(instruction);
         }
     }
 
-    fn finish(self, source: &Source, directives: crate::Directives, sink: &mut Sink) -> Dockerfile {
+    fn finish(mut self, source: &Source, directives: crate::Directives, sink: &mut Sink) -> Dockerfile {
         const HELP: &str = "begin a stage with `FROM image` or `FROM scratch`";
         if let Some(keyword) = &self.homeless {
             let error = ParseError::new("no-build-stage", "no build stage in current context", keyword.span);
@@ -179,8 +197,15 @@ impl File {
             let error = ParseError::new("no-stages", "dockerfile contains no stages to build", self.last);
             sink.push(error.label("no `FROM` follows").help(HELP));
         }
-        self.linter.finish(sink);
-        Dockerfile { directives, global_args: self.global_args, stages: self.stages }
+        std::mem::take(&mut self.linter).finish(sink);
+        // What stands above FROM holds for its whole stage.
+        for block in &mut self.comments {
+            if let Some(at) = self.stages.iter().position(|stage| stage.from.span.start == block.below) {
+                block.scope.end = self.stages.get(at + 1).map_or(source.text().len(), |n| n.from.span.start);
+            }
+        }
+        let Self { global_args, stages, comments, .. } = self;
+        Dockerfile { directives, global_args, stages, comments }
     }
 }
 
@@ -189,7 +214,7 @@ fn is_keyword(statement: &Statement<'_>) -> bool {
 }
 
 /// The heredocs that a statement names, and where it ends with them.
-fn read_heredocs<'a>(
+pub(crate) fn read_heredocs<'a>(
     statement: &Statement<'a>,
     lines: &mut Lines<'_>,
     sink: &mut Sink,

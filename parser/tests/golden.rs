@@ -39,6 +39,19 @@ fn what_is_right_becomes_its_ir() {
 }
 
 #[test]
+fn formatting_keeps_the_ir_and_settles_at_once() {
+    for case in cases("ok") {
+        let (source, parsed) = read(&case);
+        let before = parsed.unwrap().dockerfile;
+        let once = format::format(&source).unwrap_or_else(|error| panic!("{}: {error}", case.display()));
+        let again = Source::new("Dockerfile", once.as_str());
+        let after = parse(&again).unwrap().dockerfile;
+        assert_eq!(format::meaning(&before), format::meaning(&after), "{}", case.display());
+        assert_eq!(format::format(&again).unwrap(), once, "{}", case.display());
+    }
+}
+
+#[test]
 fn what_is_wrong_is_said_with_its_place() {
     let cases = cases("err");
     assert!(cases.len() >= 40, "only {} cases", cases.len());
@@ -67,7 +80,7 @@ fn errors_text(source: &Source, errors: &ParseErrors) -> String {
 
 fn ir_text(source: &Source, parsed: &Parsed) -> String {
     let mut ir = Ir { source, text: String::new() };
-    let Dockerfile { directives, global_args, stages } = &parsed.dockerfile;
+    let Dockerfile { directives, global_args, stages, comments: _ } = &parsed.dockerfile;
     if let Some(syntax) = &directives.syntax {
         let line = format!("syntax {}", ir.spanned(syntax));
         ir.line(0, &line);

@@ -3,7 +3,7 @@
 //! A [`Word`] is raw: quotes, escapes and `$VAR` are still in it. Expansion returns plain strings, so that raw and
 //! expanded can't be mixed up.
 
-use crate::{Span, Spanned};
+use crate::{CheckOptions, Span, Spanned};
 
 pub(crate) mod copy;
 pub(crate) mod env;
@@ -21,6 +21,48 @@ pub struct Dockerfile {
     pub global_args: Vec<Spanned<ArgInstruction>>,
     /// At least one, in the order of the file.
     pub stages: Vec<Stage>,
+    /// The comments that stand directly above an instruction.
+    pub comments: Vec<CommentBlock>,
+}
+
+/// Comments directly above an instruction.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CommentBlock {
+    /// Without `#` and the white space around them; none is empty.
+    pub lines: Vec<Spanned<String>>,
+    /// What stands below: the instruction, or all of the stage where it is `FROM`.
+    pub scope: Span,
+    /// Where the instruction begins.
+    pub below: usize,
+}
+
+impl Dockerfile {
+    /// Whether a `# check=skip=...` above the instruction at `span`, or above its `FROM`, names `rule`.
+    pub fn skips(&self, rule: &str, span: Span) -> bool {
+        let holds = |scope: Span| scope.start <= span.start && span.start < scope.end.max(scope.start + 1);
+        self.comments.iter().filter(|block| holds(block.scope)).any(|block| block.skips(rule))
+    }
+
+    /// The description of `name` (a stage or an argument) above the instruction that begins at `below`: the comment
+    /// `# name description`.
+    pub fn description(&self, below: usize, name: &str) -> Option<&str> {
+        let block = self.comments.iter().find(|block| block.below == below)?;
+        block.lines.iter().find_map(|line| Some(line.value.strip_prefix(name)?.strip_prefix(' ')?.trim()))
+    }
+}
+
+impl CommentBlock {
+    /// Whether one of its lines is `check=skip=...` and names `rule`. What follows a space is for the reader.
+    pub fn skips(&self, rule: &str) -> bool {
+        self.lines.iter().filter_map(|line| Self::check(&line.value)).any(|check| check.skip.contains(rule))
+    }
+
+    /// The options of a comment line that is one of `check=`.
+    fn check(line: &str) -> Option<CheckOptions> {
+        let (key, value) = line.split_once('=')?;
+        let value = value.trim_start().split(char::is_whitespace).next()?;
+        CheckOptions::parse(value).ok().filter(|_| key.trim().eq_ignore_ascii_case("check"))
+    }
 }
 
 /// Parser directives.

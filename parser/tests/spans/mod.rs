@@ -59,11 +59,18 @@ fn spanned(source: &Source, outer: Span, text: &Spanned<String>) {
 
 fn dockerfile(source: &Source, dockerfile: &Dockerfile) {
     let whole = Span::new(0, source.text().len());
-    let Dockerfile { directives, global_args, stages } = dockerfile;
+    let Dockerfile { directives, global_args, stages, comments } = dockerfile;
     directives.syntax.iter().chain(&directives.check).for_each(|text| spanned(source, whole, text));
     for arg in global_args {
         within(source, whole, arg.span);
         args(source, arg.span, &arg.value);
+    }
+    for block in comments {
+        within(source, whole, block.scope);
+        block.lines.iter().for_each(|line| {
+            assert_eq!(source.slice(line.span), line.value);
+            assert!(line.span.end <= block.below, "comments stand above");
+        });
     }
     let mut last = 0;
     for stage in stages {
