@@ -3,15 +3,16 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use oci::Platform;
+use parser::ParseErrors;
 use store::{BuildInfo, BuildLog, Image, Lease, Store};
 
 use crate::base::{BaseImage, BaseImages};
 use crate::cancel::CancelToken;
+use crate::check::{self, BaseConfig};
 use crate::error::{BuildError, NamedContextError, StoreFailure};
 use crate::event::{BuildEvent, BuildWarning, Observer};
 use crate::export::export;
-use crate::graph::{Base, BuildGraph, ContentSource, GraphOptions, ImageSource};
+use crate::graph::{Base, BuildGraph, ContentSource, ImageSource};
 use crate::progress::Progress;
 use crate::request::{BuildRequest, NamedContext};
 use crate::root::Roots;
@@ -101,9 +102,7 @@ fn run(
     let mut lease = services.store.lease().map_err(lease_failed)?;
     let mut roots = Roots::new(request, services, progress);
     let graph = resolve_images(graph, request, services, &mut roots, &mut lease)?;
-    for warning in graph.warnings() {
-        progress.warn(warning.clone());
-    }
+    check_before(&graph, &roots, progress)?;
     let epoch = epoch(&graph)?;
     let stop = CancelToken::new().map_err(|source| BuildError::Descriptors { source })?;
     let executor = Executor::new(request, services, &graph, progress, &roots, log, lease, stop, epoch);
@@ -113,6 +112,33 @@ fn run(
     let image = export(request, services.store, progress, &target)?;
     let (steps, cached) = executor.counts();
     Ok(Finished { image, steps, cached })
+}
+
+/// Finds what can be found before anything runs: faults of expansion in all needed stages, and warnings, which fail the
+/// build where `# check=error=true` says so.
+fn check_before(graph: &BuildGraph, roots: &Roots<'_>, progress: &Progress<'_>) -> Result<(), BuildError> {
+    let found = check::expand(graph, &graph.needed(), &|stage| {
+        let image = match stage.base() {
+            Base::Image(source) => Some(roots.image(source)),
+            Base::NamedContext(name) => roots.named_image(name),
+            Base::Scratch | Base::Stage(_) => None,
+        };
+        image.map_or(BaseConfig::Scratch, |image| BaseConfig::Image(image.image.config.value().clone()))
+    });
+    for warning in graph.warnings().into_iter().chain(found.warnings) {
+        progress.warn(warning);
+    }
+    if let Some(errors) = ParseErrors::new(found.errors) {
+        return Err(BuildError::Dockerfile(errors));
+    }
+    let warnings = progress.warnings();
+    let rules = check::violated_rules(&warnings);
+    if graph.check().error && !rules.is_empty() {
+        let first = warnings.iter().filter(|warning| rules.contains(&warning.code));
+        let span = first.filter_map(|warning| warning.span).min_by_key(|span| span.start);
+        return Err(BuildError::Lint { rules, span });
+    }
+    Ok(())
 }
 
 fn lease_failed(source: store::LeaseError) -> BuildError {
@@ -125,23 +151,11 @@ fn load_definition(request: &BuildRequest, progress: &Progress<'_>) -> Result<Bu
     let vertex = progress.start(label, Vec::new(), None);
     vertex.status(format!("transferring dockerfile: {}B", request.dockerfile.text().len()));
     let graph = parser::parse(&request.dockerfile).and_then(|parsed| {
-        for warning in &parsed.warnings {
-            progress.warn(BuildWarning {
-                code: warning.rule.name(),
-                message: warning.message.clone(),
-                span: Some(warning.span),
-            });
-        }
-        let options = GraphOptions {
-            target: request.target.clone(),
-            build_args: request.build_args.clone(),
-            platform: request.platform.clone(),
-            build_platform: Platform::host(),
-            named_contexts: request.named_contexts.keys().cloned().collect(),
-            network: request.network,
-            extra_hosts: request.extra_hosts.iter().map(|(name, _)| name.clone()).collect(),
-        };
-        BuildGraph::new(&parsed.dockerfile, &options)
+        let graph = BuildGraph::new(&parsed.dockerfile, &check::graph_options(request))?;
+        check::parser_warnings(&parsed.warnings, &graph)
+            .into_iter()
+            .for_each(|warning| progress.warn(warning));
+        Ok(graph)
     });
     match graph {
         Ok(graph) => {

@@ -105,6 +105,16 @@ pub(crate) struct Ignore {
 const IGNORE_LIMIT_BYTES: u64 = 4 << 20;
 
 impl Ignore {
+    /// What it matches.
+    pub(crate) fn patterns(&self) -> &IgnoreFile {
+        &self.patterns
+    }
+
+    /// Its lines, white space around them removed.
+    pub(crate) fn lines(&self) -> &[String] {
+        &self.lines
+    }
+
     /// Finds the ignore file of a build: `<Dockerfile>.dockerignore` stands before `.dockerignore`, and that before
     /// `.containerignore`; they are never merged (D-141).
     pub(crate) fn find(root: &RootDir, dockerfile: Option<&Path>) -> Result<Self, ContextError> {

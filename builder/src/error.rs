@@ -23,6 +23,14 @@ pub enum BuildError {
     /// The Dockerfile can't be understood, or its names don't fit together: each fault with its place.
     #[error(transparent)]
     Dockerfile(ParseErrors),
+    /// `# check=error=true`, and there are warnings.
+    #[error("lint violation found for rules: {}", rules.join(", "))]
+    Lint {
+        /// The names of the rules.
+        rules: Vec<&'static str>,
+        /// Where the first one is violated.
+        span: Option<Span>,
+    },
     /// A base image can't be had.
     #[error("cannot get the image `{}`", reference.familiar())]
     BaseImage {
@@ -91,6 +99,7 @@ impl BuildError {
         match self {
             Self::Dockerfile(errors) => Some(errors.first().span),
             Self::BaseImage { span, .. } => Some(*span),
+            Self::Lint { span, .. } => *span,
             Self::Step { span, source, .. } => Some(source.place().unwrap_or(*span)),
             _ => None,
         }

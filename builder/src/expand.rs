@@ -46,12 +46,11 @@ impl<'a> Expander<'a> {
         let step = self.step();
         // A trigger of an image has its places in a text of its own: what the user can see is the FROM.
         let step = step.map_err(|error| ParseError { span: self.step.locate(error.span), ..error })?;
-        let skip = &self.graph.check().skip;
         let warnings = self
             .warnings
             .into_iter()
-            .filter(|warning| !skip.contains(warning.code))
             .map(|warning| BuildWarning { span: warning.span.map(|span| self.step.locate(span)), ..warning })
+            .filter(|warning| !self.graph.skips(warning.code, warning.span))
             .collect();
         Ok(Expansion { step, warnings })
     }
@@ -114,18 +113,16 @@ impl<'a> Expander<'a> {
 
     fn warn_of_unset(&mut self, unset: &[String], raw: &str, span: Span) {
         for name in unset.iter().filter(|name| is_plain_use(raw, name) && !self.scope.is_declared(name)) {
-            let meant = self.scope.suggestion(name).map(|known| format!(" (did you mean `${known}`?)"));
-            let message = format!("usage of undefined variable `${name}`{}", meant.unwrap_or_default());
+            let meant = self.scope.suggestion(name).map(|known| format!(" (did you mean ${known}?)"));
+            let message = format!("Usage of undefined variable '${name}'{}", meant.unwrap_or_default());
             self.warnings.push(BuildWarning { code: "UndefinedVar", message, span: Some(span) });
         }
     }
 
     fn warn_of_secret(&mut self, instruction: &str, name: &str, span: Span) {
         if looks_secret(name) {
-            let message = format!(
-                "`{instruction} {name}` stays in the image's config or history: give secrets to a step by \
-                 `RUN --mount=type=secret`"
-            );
+            let message =
+                format!("Do not use ARG or ENV instructions for sensitive data ({instruction} \"{name}\")");
             self.warnings.push(BuildWarning { code: "SecretsUsedInArgOrEnv", message, span: Some(span) });
         }
     }
@@ -187,6 +184,7 @@ impl<'a> Expander<'a> {
             let expanded = expanded.map_err(|error| word_fault(&error, word.span))?;
             self.warn_of_unset(&unset, &word.raw, word.span);
             for text in expanded {
+                self.warn_of_port(&text, word.span);
                 let parsed = parse_ports(&text);
                 ports.extend(
                     parsed.map_err(|message| fault("bad-port", message, word.span, "not a port", None))?,
@@ -194,6 +192,20 @@ impl<'a> Expander<'a> {
             }
         }
         Ok(ports)
+    }
+
+    fn warn_of_port(&mut self, text: &str, span: Span) {
+        let protocol = text.split_once('/').map_or("", |(_, protocol)| protocol);
+        if protocol != protocol.to_lowercase() {
+            let message = format!("Defined protocol '{protocol}' in EXPOSE instruction should be lowercase");
+            self.warnings.push(BuildWarning { code: "ExposeProtoCasing", message, span: Some(span) });
+        }
+        if text.contains(':') {
+            let message = format!(
+                "EXPOSE instruction should not define an IP address or host-port mapping, found '{text}'"
+            );
+            self.warnings.push(BuildWarning { code: "ExposeInvalidFormat", message, span: Some(span) });
+        }
     }
 
     fn volume(&mut self, words: &[Word]) -> Result<Vec<String>, ParseError> {

@@ -59,18 +59,37 @@ impl FromLine<'_> {
             self.errors.push(fault("blank-base", message, word.span, "expands to nothing", help));
             return None;
         }
-        for name in unset.iter().filter(|name| is_plain_use(&word.raw, name)) {
-            let meant = nearest(name, self.global.names()).map(|known| format!(" (did you mean `{known}`?)"));
+        let is_undeclared =
+            |name: &&String| is_plain_use(&word.raw, name) && !self.global.declared().contains(*name);
+        for name in unset.iter().filter(is_undeclared) {
+            let meant = nearest(name, self.global.names()).map(|known| format!(" (did you mean {known}?)"));
             self.warnings.push(BuildWarning {
                 code: "UndefinedArgInFrom",
-                message: format!(
-                    "FROM uses the argument `{name}`, which is not set{}",
-                    meant.unwrap_or_default()
-                ),
+                message: format!("FROM argument '{name}' is not declared{}", meant.unwrap_or_default()),
                 span: Some(word.span),
             });
         }
         Some(text)
+    }
+
+    /// Warns where the defaults of the arguments alone name no image: without build arguments the build fails.
+    pub(crate) fn check_defaults(&mut self, word: &Word, defaults: &GlobalScope) {
+        let mut is_global = false;
+        let expanded = word.expand(self.escape, &mut |name| {
+            is_global |= defaults.declared().contains(name);
+            defaults.get(name).map(str::to_owned)
+        });
+        let is_wrong = expanded.is_ok_and(|text| text.is_empty() || text.parse::<oci::Reference>().is_err());
+        if is_global && is_wrong {
+            self.warnings.push(BuildWarning {
+                code: "InvalidDefaultArgInFrom",
+                message: format!(
+                    "Default value for ARG {} results in empty or invalid base image name",
+                    word.raw
+                ),
+                span: Some(word.span),
+            });
+        }
     }
 
     /// `--platform`; nothing where that is a fault.

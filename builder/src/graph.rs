@@ -13,8 +13,8 @@ use std::fmt;
 
 use oci::{Platform, Reference};
 use parser::{
-    CheckOptions, Dockerfile, Escape, Instruction, InstructionKind, ParseError, ParseErrors, Source, Span,
-    nearest,
+    CheckOptions, CommentBlock, Dockerfile, Escape, Instruction, InstructionKind, ParseError, ParseErrors,
+    Source, Span, nearest,
 };
 
 use crate::NetworkMode;
@@ -337,6 +337,7 @@ pub struct BuildGraph {
     target: StageId,
     escape: Escape,
     check: CheckOptions,
+    comments: Vec<CommentBlock>,
     global: GlobalScope,
     options: GraphOptions,
     warnings: Vec<BuildWarning>,
@@ -360,9 +361,12 @@ impl BuildGraph {
             .collect();
         let escape = dockerfile.directives.escape;
         let (global, faulty) = global_scope(dockerfile, options, escape, &mut errors);
+        // The same without build arguments, whose own faults are told by the first.
+        let bare = GraphOptions { build_args: BTreeMap::new(), ..options.clone() };
+        let (defaults, _) = global_scope(dockerfile, &bare, escape, &mut Vec::new());
         let check = check_options(dockerfile, options, &mut errors);
         let target = find_target(&names, options, &mut errors);
-        let names = Names::new(names, &options.named_contexts, &options.platform);
+        let names = Names::new(names, &options.named_contexts, &options.platform, &global, escape);
 
         let mut stages: Vec<BuildStage> = Vec::new();
         for (index, parsed) in dockerfile.stages.iter().enumerate() {
@@ -375,6 +379,7 @@ impl BuildGraph {
                 warnings: &mut warnings,
             };
             let base_name = from_line.base_name(&parsed.from.value.base);
+            from_line.check_defaults(&parsed.from.value.base, &defaults);
             let own_platform = parsed
                 .from
                 .value
@@ -431,7 +436,9 @@ impl BuildGraph {
         }
         match (GraphErrors::new(errors), target) {
             (None, Some(target)) => {
-                Ok(Self { stages, target, escape, check, global, options: options.clone(), warnings })
+                let comments = dockerfile.comments.clone();
+                let options = options.clone();
+                Ok(Self { stages, target, escape, check, comments, global, options, warnings })
             }
             (Some(errors), _) => Err(errors),
             (None, None) => unreachable!("a target that isn't found is an error"),
@@ -453,6 +460,8 @@ impl BuildGraph {
             self.stages.iter().map(BuildStage::name).collect(),
             &self.options.named_contexts,
             &self.options.platform,
+            &self.global,
+            self.escape,
         );
         for trigger in triggers {
             match parser::parse_onbuild(&Source::new("ONBUILD", trigger.as_str())) {
@@ -531,6 +540,16 @@ impl BuildGraph {
         &self.check
     }
 
+    /// Whether `# check=skip=` names the rule `code`, at the top of the file or above the instruction at `span`.
+    pub fn skips(&self, code: &str, span: Option<Span>) -> bool {
+        let above = |span: Span| {
+            let holds =
+                |scope: Span| scope.start <= span.start && span.start < scope.end.max(scope.start + 1);
+            self.comments.iter().any(|block| holds(block.scope) && block.skips(code))
+        };
+        self.check.skip.contains(code) || span.is_some_and(above)
+    }
+
     /// What `FROM` lines see.
     pub fn global(&self) -> &GlobalScope {
         &self.global
@@ -551,7 +570,7 @@ impl BuildGraph {
     /// Dockerfile consumes, and those of BuildKit's that have no effect here.
     pub fn warnings(&self) -> Vec<BuildWarning> {
         let mut warnings = self.warnings.clone();
-        warnings.retain(|warning| !self.check.skip.contains(warning.code));
+        warnings.retain(|warning| !self.skips(warning.code, warning.span));
         let declared: BTreeSet<&str> = self
             .global
             .names()

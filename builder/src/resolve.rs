@@ -3,10 +3,12 @@
 use std::collections::BTreeSet;
 
 use oci::{Platform, Reference};
-use parser::{Instruction, InstructionKind, ParseError, RunMountKind, Span, Spanned, nearest};
+use parser::{Escape, Instruction, InstructionKind, ParseError, RunMountKind, Span, Spanned, Word, nearest};
 
-use crate::fault::fault;
+use crate::fault::{fault, word_fault};
+use crate::from_line::is_plain_use;
 use crate::graph::{Base, ContentSource, ImageSource, Origin, StageId, Step};
+use crate::scope::GlobalScope;
 
 /// All names that an instruction can mean.
 pub(crate) struct Names<'a> {
@@ -14,6 +16,9 @@ pub(crate) struct Names<'a> {
     contexts: &'a BTreeSet<String>,
     /// Of images that `--from` names.
     platform: &'a Platform,
+    /// What variables in `--from` are.
+    global: &'a GlobalScope,
+    escape: Escape,
 }
 
 impl<'a> Names<'a> {
@@ -21,8 +26,10 @@ impl<'a> Names<'a> {
         stages: Vec<Option<&'a str>>,
         contexts: &'a BTreeSet<String>,
         platform: &'a Platform,
+        global: &'a GlobalScope,
+        escape: Escape,
     ) -> Self {
-        Self { stages, contexts, platform }
+        Self { stages, contexts, platform, global, escape }
     }
 
     /// The named context that `name` stands for, as it was given.
@@ -73,9 +80,40 @@ impl<'a> Names<'a> {
         self.image(at, name, platform, span).map(Base::Image)
     }
 
-    /// What `--from=name` of stage `at` reads. The parser has refused variables.
+    /// The name in `--from`, its variables expanded: global arguments alone, so that the graph is known before
+    /// anything runs (D-38).
+    fn expanded(&self, from: &Spanned<String>) -> Result<String, ParseError> {
+        let word = Word { raw: from.value.clone(), span: from.span };
+        if !from.value.contains('$') {
+            return Ok(word.raw);
+        }
+        let mut unset = None;
+        let expanded = word.expand(self.escape, &mut |name| {
+            let value = self.global.get(name).map(str::to_owned);
+            if value.is_none() && is_plain_use(&from.value, name) {
+                unset.get_or_insert_with(|| name.to_owned());
+            }
+            value
+        });
+        let name = expanded.map_err(|error| word_fault(&error, from.span))?;
+        let Some(unset) = unset.or_else(|| name.is_empty().then(|| from.value.clone())) else {
+            return Ok(name);
+        };
+        let help = match nearest(&unset, self.global.names()) {
+            Some(known) => format!("did you mean `${{{known}}}`?"),
+            None => {
+                format!(
+                    "`--from` sees global arguments only: write `ARG {unset}=...` before the first `FROM`"
+                )
+            }
+        };
+        let message = format!("`{unset}` is no global argument, so `--from` can't use it");
+        Err(fault("variable-in-from", message, from.span, "not set", Some(help)))
+    }
+
+    /// What `--from=name` of stage `at` reads.
     pub(crate) fn source(&self, at: StageId, from: &Spanned<String>) -> Result<ContentSource, ParseError> {
-        let (name, span) = (from.value.as_str(), from.span);
+        let (name, span) = (&*self.expanded(from)?, from.span);
         if !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_digit()) {
             return self.stage_by_index(at, name, span).map(ContentSource::Stage);
         }

@@ -171,7 +171,7 @@ pub fn looks_secret(name: &str) -> bool {
         "secret",
         "token",
     ];
-    const HARMLESS: &[&str] = &["public"];
+    const HARMLESS: &[&str] = &["public", "file", "version"];
     let lower = name.to_ascii_lowercase();
     let has = |words: &[&str]| lower.split(['_', '-', '.']).any(|part| words.contains(&part));
     has(SECRET) && !has(HARMLESS)

@@ -15,10 +15,11 @@ use crate::settings::{self, Terminal};
 use crate::{command, output};
 
 /// Groups of commands and what they are about.
-const GROUPS: [(&str, &str); 5] = [
+const GROUPS: [(&str, &str); 6] = [
     ("builder", "Manage builds"),
     ("buildx", "docker's other name for `builder`"),
     ("container", "Manage containers"),
+    ("dockerfile", "Look at Dockerfiles as text"),
     ("image", "Manage images"),
     ("system", "Manage calque's store"),
 ];

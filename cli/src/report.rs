@@ -142,13 +142,17 @@ impl Display for Failure {
 
 impl Frame {
     fn render(&self, message: &str, renderer: &Renderer) -> String {
+        self.render_as(Level::ERROR, message, renderer)
+    }
+
+    fn render_as(&self, level: Level<'_>, message: &str, renderer: &Renderer) -> String {
         let (text, span) = self.shown();
         let mut annotation = AnnotationKind::Primary.span(span);
         if let Some(label) = &self.label {
             annotation = annotation.label(label.as_str());
         }
         let snippet = Snippet::source(text).path(self.source.name()).annotation(annotation);
-        let mut group = Group::with_title(Level::ERROR.primary_title(message)).element(snippet);
+        let mut group = Group::with_title(level.primary_title(message)).element(snippet);
         for note in &self.notes {
             group = group.element(Level::NOTE.message(note.as_str()));
         }
@@ -194,6 +198,10 @@ pub(crate) fn build_failure(error: &BuildError, dockerfile: &Source, interrupted
                 )
             });
         }
+        BuildError::Lint { span: Some(span), .. } => Failure::silent(FAILED).and_at(
+            chain(error),
+            Frame { help: Some("`# check=error=true` makes warnings errors".to_owned()), ..frame(*span) },
+        ),
         BuildError::BaseImage { span, hint, .. } => {
             Failure::silent(FAILED).and_at(chain(error), Frame { help: hint.clone(), ..frame(*span) })
         }
@@ -216,6 +224,16 @@ pub(crate) fn build_failure(error: &BuildError, dockerfile: &Source, interrupted
         _ => Failure::message(FAILED, chain(error)),
     };
     failure.hint_at_full_disk(error)
+}
+
+/// A warning and its place, drawn as failures are, without colours: it goes to stdout.
+pub(crate) fn warning_at(message: &str, source: &Source, span: Option<Span>) -> String {
+    let renderer = Renderer::plain();
+    let Some(span) = span else {
+        return renderer.render(&[Group::with_title(Level::WARNING.primary_title(message))]);
+    };
+    let frame = Frame { source: source.clone(), span, label: None, help: None, notes: Vec::new() };
+    frame.render_as(Level::WARNING, message, &renderer)
 }
 
 /// docker's block: the step and the end of its output.

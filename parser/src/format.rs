@@ -38,7 +38,8 @@ pub fn format(source: &Source) -> Result<String, FormatError> {
             Some(statement) => {
                 out.statement(source, statement, &before);
                 // The line that the instruction ends on is its own.
-                while let Some(line) = physical_line(text, at).filter(|line| line.start < statement.span.end) {
+                while let Some(line) = physical_line(text, at).filter(|line| line.start < statement.span.end)
+                {
                     at = line.next;
                 }
             }
@@ -84,7 +85,8 @@ impl Layout {
         self.text.push_str(&statement.keyword.value.to_uppercase());
         let mut at = keyword.end;
         let mut is_first = true;
-        while let Some(line) = physical_line(source.text(), at).filter(|line| line.start < statement.line_end) {
+        while let Some(line) = physical_line(source.text(), at).filter(|line| line.start < statement.line_end)
+        {
             at = line.next;
             let (text, continues) = strip_continuation(line.text, escape);
             if !is_first && text.trim().is_empty() && !continues {
@@ -115,7 +117,6 @@ impl Layout {
             self.text.push('\n');
         }
     }
-
 }
 
 /// `text`, which stands at `start`, with the `as` of a FROM in upper case.
@@ -175,10 +176,7 @@ mod tests {
     #[test]
     fn keywords_white_space_and_line_ends_become_even() {
         let text = "\n\n  from  a   as  b \r\n\n\n\n  # note\t\n\trun  x \\  \n\n   y  # z\n  # within\n   \nEnv a=b  ";
-        assert_eq!(
-            formatted(text),
-            "FROM a   AS  b\n\n# note\nRUN x \\\n   y  # z\n# within\n\nENV a=b\n"
-        );
+        assert_eq!(formatted(text), "FROM a   AS  b\n\n# note\nRUN x \\\n   y  # z\n# within\n\nENV a=b\n");
     }
 
     #[test]

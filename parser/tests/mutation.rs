@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use parser::ignore::IgnoreFile;
-use parser::{Escape, Span, Word, expand_heredoc};
+use parser::{Escape, Source, Span, Word, expand_heredoc};
 use testutil::Seed;
 
 mod spans;
@@ -86,12 +86,26 @@ fn mutate(seed: &mut Seed, corpus: &[Vec<u8>]) -> Vec<u8> {
     bytes
 }
 
+/// What is right stays so, means the same and settles at once.
+fn formatting(bytes: &[u8]) {
+    let Ok(source) = Source::from_bytes("Dockerfile", bytes) else { return };
+    if parser::parse(&source).is_err() {
+        return;
+    }
+    let once = parser::format::format(&source).expect("formatting keeps the meaning");
+    let again = Source::new("Dockerfile", once.as_str());
+    assert_eq!(parser::format::format(&again).expect("it is still right"), once);
+}
+
 fn dockerfiles(seed: &mut Seed, rounds: usize) {
     let corpus = corpus();
     for round in 0..rounds {
         let state = seed.value();
         let bytes = mutate(seed, &corpus);
-        let outcome = std::panic::catch_unwind(|| spans::check(&bytes));
+        let outcome = std::panic::catch_unwind(|| {
+            spans::check(&bytes);
+            formatting(&bytes);
+        });
         assert!(
             outcome.is_ok(),
             "round {round}, CALQUE_TEST_SEED={state} begins with it:\n{}",
@@ -134,7 +148,7 @@ fn a_changed_corpus_is_read_or_refused() {
 /// `CALQUE_SOAK=1` makes it long; without it this is another short slice, from another seed.
 #[test]
 #[ignore = "soak: minutes with CALQUE_SOAK=1"]
-fn soak_a_changed_corpus_is_read_or_refused() {
+fn soak_parser_never_panics() {
     let long = std::env::var_os("CALQUE_SOAK").is_some_and(|value| value == "1");
     let rounds = if long { 1_000_000 } else { 1_000 };
     let mut seed = Seed::from_environment(0x50a4);

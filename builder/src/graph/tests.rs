@@ -146,10 +146,7 @@ fn an_unset_argument_in_from_is_warned_of_unless_it_has_a_default() {
     let graph = graph("ARG TAG=1\nFROM a:${TGA}x AS a\nFROM a:${NO:-1}\n");
     let warnings = graph.warnings();
     let found: Vec<_> = warnings.iter().map(|warning| (warning.code, warning.message.as_str())).collect();
-    assert_eq!(
-        found,
-        [("UndefinedArgInFrom", "FROM uses the argument `TGA`, which is not set (did you mean `TAG`?)")]
-    );
+    assert_eq!(found, [("UndefinedArgInFrom", "FROM argument 'TGA' is not declared (did you mean TAG?)")]);
 }
 
 #[test]
@@ -350,12 +347,38 @@ fn a_faulty_trigger_is_told_at_the_from() {
     for (trigger, message) in [
         ("COPPY a b", "in the base image's `ONBUILD COPPY a b`:"),
         ("COPY --from=0 /a /b", "circular dependency detected on stage"),
-        ("COPY --from=$X /a /b", "variable expansion is not supported"),
+        ("COPY --from=$X /a /b", "`X` is no global argument"),
     ] {
         let errors = graph(text).add_triggers(id(0), &[trigger.to_owned()]).unwrap_err();
         assert!(errors.first().message.contains(message), "{errors:?}");
         assert_eq!(&text[errors.first().span.range()], "FROM a");
     }
+}
+
+#[test]
+fn from_of_copy_and_mounts_may_use_global_arguments_alone() {
+    let text = "ARG TOOLS=one\nFROM a AS one\nFROM b\nARG LOCAL=one\nCOPY --from=$TOOLS /a /b\nCOPY --from=${NO:-img} /a /b\n";
+    let graph = graph(text);
+    let sources: Vec<_> = graph.stages()[1].steps()[1..].iter().map(|step| step.source().unwrap()).collect();
+    assert_eq!(sources[0], &ContentSource::Stage(id(0)));
+    assert!(matches!(sources[1], ContentSource::Image(_)), "{sources:?}");
+    let local =
+        "ARG TOOLS=x\nFROM a\nARG LOCAL=x\nCOPY --from=$LOCAL /a /b\nRUN --mount=from=$TOLS,target=/x y\n";
+    let expected = [("variable-in-from", "$LOCAL"), ("variable-in-from", "$TOLS")];
+    assert_eq!(errors(local, &options()), expected.map(|(code, text)| (code, text.to_owned())));
+}
+
+#[test]
+fn a_check_above_an_instruction_holds_for_it_and_above_from_for_the_stage() {
+    let text = "\n# check=skip=UndefinedArgInFrom for a reason\nFROM a:x$T\nFROM a:y$T\n";
+    let warnings = graph(text).warnings();
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    let graph = graph("FROM a\n# check=skip=X,Y why\nENV A=1\nENV B=1\n# check=skip=Z\n\nFROM b\n");
+    let at = |text: &str| Some(Span::new(text.len(), text.len() + 1));
+    assert!(graph.skips("Y", at("FROM a\n# check=skip=X,Y why\n")));
+    assert!(!graph.skips("Y", at("FROM a\n# check=skip=X,Y why\nENV A=1\n")), "the next one has its own");
+    assert!(!graph.skips("why", at("FROM a\n# check=skip=X,Y why\n")));
+    assert!(!graph.skips("Z", Some(graph.stages()[1].from())), "an empty line is between them");
 }
 
 #[test]

@@ -262,7 +262,7 @@ fn secrets_in_arguments_are_warned_of_and_hidden_in_history() {
 fn an_undefined_variable_is_warned_of_once_with_a_suggestion() {
     let built =
         build("FROM a\nARG VERSION=1\nARG UNSET\nLABEL v=$VERSON-$VERSON u=$UNSET d=${D:-x} e=\\$E\n", &[]);
-    assert_eq!(built.warnings, ["usage of undefined variable `$VERSON` (did you mean `$VERSION`?)"]);
+    assert_eq!(built.warnings, ["Usage of undefined variable '$VERSON' (did you mean $VERSION?)"]);
 }
 
 #[test]

@@ -11,6 +11,7 @@ use builder::{
 use oci::{Platform, Reference};
 use parser::Source;
 
+use super::check;
 use crate::arguments::{self, Count, Invocation, Verb, WRONG_FLAG};
 use crate::interrupt::Interrupt;
 use crate::output;
@@ -28,6 +29,8 @@ pub(crate) const VERB: Verb = Verb {
         "build -f docker/Dockerfile --target test .",
         "build --build-arg VERSION=2 --secret id=token,env=TOKEN .",
         "build --build-context base=oci-layout:///srv/base:12 .",
+        "build --check .",
+        "build --call=targets,format=json .",
         "build -q .",
     ],
     is_trailing: false,
@@ -40,7 +43,7 @@ const CACHE_SCOPE: &str = "default";
 /// Names that are looked for when `-f` isn't given, the best first.
 const DOCKERFILE_NAMES: [&str; 4] = ["Dockerfile", "Containerfile", "dockerfile", "containerfile"];
 /// Most bytes of a Dockerfile.
-const DOCKERFILE_LIMIT: u64 = 16 << 20;
+pub(crate) const DOCKERFILE_LIMIT: u64 = 16 << 20;
 
 fn flags() -> Vec<clap::Arg> {
     vec![
@@ -68,6 +71,12 @@ fn flags() -> Vec<clap::Arg> {
             "MODE",
             "How to show progress: `auto`, `plain`, `tty`, `rawjson` or `quiet` [default: auto]",
         ),
+        arguments::switch("check", "Check the Dockerfile and run nothing: `--call=check`"),
+        arguments::option(
+            "call",
+            "METHOD",
+            "Instead of building: `check`, `outline` or `targets`, then `,format=json` for JSON [default: build]",
+        ),
         arguments::switch("quiet", "Show only the image's ID").short('q'),
         arguments::option("iidfile", "PATH", "Write the image's ID to this file"),
         arguments::switch("load", "Put the result into the local store, which is what happens anyway"),
@@ -78,10 +87,14 @@ fn flags() -> Vec<clap::Arg> {
 fn execute(invocation: &Invocation<'_>) -> Result<u8, Failure> {
     let place = invocation.arguments(Count::Exactly(1))?.remove(0);
     let is_quiet = invocation.is_on("quiet");
+    let call = check::of(invocation)?;
     let mode = progress_mode(invocation, is_quiet)?;
     let cancel = CancelToken::new()
         .map_err(|error| Failure::message(1, format!("cannot prepare for being interrupted: {error}")))?;
     let request = request(invocation, &place, cancel.clone())?;
+    if let Some(call) = call {
+        return check::execute(invocation, &request, call);
+    }
     let id_file = invocation.value("iidfile").map(PathBuf::from);
     if let Some(path) = &id_file {
         remove_stale(path)?;
@@ -320,7 +333,7 @@ fn no_dockerfile(context: &Path) -> Failure {
     failure.hint("name it with `-f`")
 }
 
-fn read(name: &str, path: &Path) -> Result<Source, Failure> {
+pub(crate) fn read(name: &str, path: &Path) -> Result<Source, Failure> {
     let cannot = |error: io::Error| {
         Failure::message(1, format!("cannot read the Dockerfile `{}`: {error}", path.display()))
     };
@@ -333,7 +346,7 @@ fn read(name: &str, path: &Path) -> Result<Source, Failure> {
     text(name, bytes)
 }
 
-fn text(name: &str, bytes: Vec<u8>) -> Result<Source, Failure> {
+pub(crate) fn text(name: &str, bytes: Vec<u8>) -> Result<Source, Failure> {
     if u64::try_from(bytes.len()).is_ok_and(|length| length > DOCKERFILE_LIMIT) {
         let message = format!("the Dockerfile `{name}` is larger than {} MiB", DOCKERFILE_LIMIT >> 20);
         return Err(Failure::message(1, message));

@@ -1,6 +1,8 @@
 //! The commands, a file each: flags in, library call, report out.
 
 mod build;
+mod check;
+mod dockerfile;
 mod history;
 mod images;
 mod inspect;
@@ -35,6 +37,8 @@ pub(crate) const VERBS: &[&Verb] = &[
     &load::VERB,
     &save::VERB,
     &system_df::VERB,
+    &dockerfile::PARSE,
+    &dockerfile::FMT,
     &version::VERB,
 ];
 

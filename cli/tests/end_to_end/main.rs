@@ -7,6 +7,7 @@ mod bad_input;
 mod binary;
 mod builds;
 mod causes;
+mod checks;
 mod crash;
 mod cut_off;
 mod debian;

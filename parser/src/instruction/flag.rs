@@ -4,7 +4,7 @@ use crate::error::Sink;
 use crate::mapped::Mapped;
 use crate::suggest::nearest;
 use crate::token::split_keyword;
-use crate::{ParseError, Span, Spanned, Word};
+use crate::{ParseError, Rule, Span, Spanned, Word};
 
 /// One instruction, split; nothing of it is understood yet.
 #[derive(Debug)]
@@ -159,11 +159,11 @@ impl<'a> Flags<'a> {
         self.all(name).filter_map(|flag| flag.value().map(|value| flag.text.word(value))).collect()
     }
 
-    /// `--from`: a name in which no variable may stand.
+    /// `--from`: a name, which the builder expands.
     pub(crate) fn from(&self, sink: &mut Sink) -> Option<Spanned<String>> {
         let (flag, value) = self.one("from")?;
         if has_variable(value) {
-            sink.push(no_variable_in_from("--from", flag.text.span(value)));
+            variable_in_from("--from", flag.text.word(value), sink);
         }
         Some(flag.text.spanned(value))
     }
@@ -178,10 +178,13 @@ pub(crate) fn has_variable(text: &str) -> bool {
     text.find('$').is_some_and(|at| at + 1 < text.len())
 }
 
-pub(crate) fn no_variable_in_from(what: &str, span: Span) -> ParseError {
-    ParseError::new("variable-in-from", format!("variable expansion is not supported for {what}"), span)
-        .label("must be a plain name")
-        .help("define a stage of its own: `FROM $NAME AS stage`, with a global `ARG NAME`")
+/// docker refuses variables there; calque expands those that are global arguments, so that the graph is known
+/// beforehand.
+pub(crate) fn variable_in_from(what: &str, word: Word, sink: &mut Sink) {
+    let message =
+        format!("docker expands no variables in {what} (`{}`): define a stage of its own", word.raw);
+    sink.warn(Rule::NonPortable, message, word.span);
+    sink.checked(word);
 }
 
 fn switch(text: &str) -> Option<bool> {

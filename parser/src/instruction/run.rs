@@ -1,6 +1,6 @@
 //! `RUN`, with its `--mount=`.
 
-use super::flag::{Flag, FlagKind, Flags, Statement, has_variable, no_variable_in_from};
+use super::flag::{Flag, FlagKind, Flags, Statement, has_variable, variable_in_from};
 use super::from::missing_argument;
 use super::metadata::command_line;
 use super::{
@@ -253,7 +253,7 @@ fn option(mount: &mut RunMount, places: &mut Places, field: &Mapped, whole: Span
         }
         ("from", Some(value)) => {
             if has_variable(value) {
-                sink.push(no_variable_in_from("`from` of a mount", field.span(value)));
+                variable_in_from("`from` of a mount", field.word(value), sink);
             }
             mount.from = (!value.is_empty()).then(|| field.spanned(value));
         }
