@@ -123,7 +123,9 @@ fn check_before(graph: &BuildGraph, roots: &Roots<'_>, progress: &Progress<'_>) 
             Base::NamedContext(name) => roots.named_image(name),
             Base::Scratch | Base::Stage(_) => None,
         };
-        image.map_or(BaseConfig::Scratch, |image| BaseConfig::Image(image.image.config.value().clone()))
+        image.map_or(BaseConfig::Scratch, |image| {
+            BaseConfig::Image(Box::new(image.image.config.value().clone()))
+        })
     });
     for warning in graph.warnings().into_iter().chain(found.warnings) {
         progress.warn(warning);

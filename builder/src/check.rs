@@ -60,7 +60,10 @@ pub fn check(request: &BuildRequest, bases: &dyn BaseImages) -> Result<Checked, 
     warnings.extend(graph.warnings());
     let all: Vec<StageId> = graph.stages().iter().map(BuildStage::id).collect();
     let found = expand(&graph, &all, &|stage| match stage.base() {
-        Base::Image(_) => known.get(&stage.id()).cloned().map_or(BaseConfig::Unknown, BaseConfig::Image),
+        Base::Image(_) => match known.get(&stage.id()) {
+            Some(config) => BaseConfig::Image(Box::new(config.clone())),
+            None => BaseConfig::Unknown,
+        },
         Base::NamedContext(_) => BaseConfig::Unknown,
         Base::Scratch | Base::Stage(_) => BaseConfig::Scratch,
     });
@@ -120,7 +123,7 @@ pub(crate) enum BaseConfig {
     /// Nothing is in it.
     Scratch,
     /// Its config.
-    Image(ImageConfig),
+    Image(Box<ImageConfig>),
     /// It may set any variable.
     Unknown,
 }
