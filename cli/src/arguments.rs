@@ -333,7 +333,7 @@ mod tests {
     #[test]
     fn dockers_missing_flags_are_refused_by_name() {
         for (line, flag) in
-            [("run --publish=80:80 img", "--publish"), ("run -ip 80 img", "-p"), ("run -it img", "-t")]
+            [("run --publish=80:80 img", "--publish"), ("run -ip 80 img", "-p"), ("run -id img", "-d")]
         {
             let text = rejected(&parse(line).unwrap_err(), "calque run").to_string();
             assert!(text.contains(&format!("`{flag}` is not supported yet: ")), "{text}");

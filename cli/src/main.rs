@@ -11,6 +11,7 @@ mod report;
 mod settings;
 mod table;
 mod template;
+mod terminal;
 mod ui;
 
 use std::process::ExitCode;

@@ -8,7 +8,6 @@ type Reason = &'static str;
 const NETWORK: Reason = "networks and published ports come with a later release (`--network host|none` work)";
 const VOLUME: Reason = "volumes come with a later release (binds, `-v /path:/path`, work)";
 const DETACHED: Reason = "detached containers come with a later release (`run` works in the foreground)";
-const TERMINAL: Reason = "terminals come with a later release (`-i` alone works)";
 const REGISTRY: Reason = "registries come with a later release (`load`, `save` and `oci-layout://` work)";
 const LIMIT: Reason = "resource limits come with a later release";
 const SECURITY: Reason = "choosing capabilities, devices and profiles comes with a later release";
@@ -169,7 +168,6 @@ const RUN_FLAGS: &[Flag] = &[
     ("storage-opt", "", LIMIT),
     ("sysctl", "", SETTING),
     ("tmpfs", "", VOLUME),
-    ("tty", "t", TERMINAL),
     ("ulimit", "", LIMIT),
     ("use-api-socket", "", NO_DAEMON),
     ("uts", "", NAMESPACE),

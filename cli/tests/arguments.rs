@@ -61,7 +61,7 @@ fn mistakes_go_to_stderr_with_dockers_exit_codes() {
         ("run --wrong busybox", 125),
         ("run --network mine busybox", 125),
         ("run -v data:/data busybox", 125),
-        ("run -it busybox", 125),
+        ("run -it busybox", 1),
         ("run", 1),
         ("ps --format {{.ID}}", 125),
         ("inspect --format {{range.X}} x", 125),

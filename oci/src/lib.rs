@@ -21,5 +21,5 @@ pub use oci_spec::image::{Descriptor, ImageIndex, ImageManifest, MediaType};
 pub use oci_spec::runtime::Spec as RuntimeSpec;
 pub use platform::{Platform, PlatformError};
 pub use reference::{Reference, ReferenceError};
-pub use runtime_spec::{ProcessSettings, SpecError, runtime_spec};
+pub use runtime_spec::{ProcessSettings, SpecError, runtime_spec, set_console_size};
 pub use user::{UserError, UserIds, home_of, resolve_owner, resolve_user};

@@ -4,9 +4,9 @@ use std::collections::HashSet;
 
 use oci_spec::OciSpecError;
 use oci_spec::runtime::{
-    Capability, LinuxBuilder, LinuxCapabilitiesBuilder, LinuxNamespaceBuilder, LinuxNamespaceType, Mount,
-    MountBuilder, PosixRlimitBuilder, PosixRlimitType, ProcessBuilder, RootBuilder, Spec, SpecBuilder,
-    UserBuilder,
+    BoxBuilder, Capability, LinuxBuilder, LinuxCapabilitiesBuilder, LinuxNamespaceBuilder,
+    LinuxNamespaceType, Mount, MountBuilder, PosixRlimitBuilder, PosixRlimitType, ProcessBuilder,
+    RootBuilder, Spec, SpecBuilder, UserBuilder,
 };
 
 use crate::UserIds;
@@ -80,6 +80,19 @@ const READONLY_PATHS: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/
 
 /// Soft and hard limit of open files, whatever the host says: a step that closes all of 2^30 crawls (PAINS P25).
 const OPEN_FILES: (u64, u64) = (1024, 524_288);
+
+/// Sets how large the terminal of the spec's process is at its start.
+///
+/// # Errors
+///
+/// [`SpecError`] when a builder refuses what it was given.
+pub fn set_console_size(spec: &mut Spec, columns: u16, rows: u16) -> Result<(), SpecError> {
+    let size = BoxBuilder::default().width(columns).height(rows).build()?;
+    if let Some(process) = spec.process_mut() {
+        process.set_console_size(Some(size));
+    }
+    Ok(())
+}
 
 /// Describes one container or step.
 ///

@@ -42,6 +42,8 @@ pub struct CreateOptions {
     pub host_userns: bool,
     /// `-i`.
     pub interactive: bool,
+    /// `-t`.
+    pub tty: bool,
     /// `--rm`.
     pub auto_remove: bool,
 }
@@ -161,6 +163,7 @@ fn settle(
         },
         host_userns: options.host_userns,
         interactive: options.interactive,
+        tty: options.tty,
     };
     Ok((argv, settings))
 }
@@ -197,6 +200,7 @@ mod tests {
             network: Network::None,
             host_userns: false,
             interactive: false,
+            tty: false,
             auto_remove: true,
         }
     }

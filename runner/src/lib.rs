@@ -18,4 +18,4 @@ pub use lifecycle::{exit_code, launch_exit_code};
 pub use name::random_name;
 pub use remove::{RemoveError, remove, sweep, wrote_files};
 pub use settings::{Mount, Settings, SettingsError};
-pub use start::{EndError, Foreground, HostFiles, StartError, start};
+pub use start::{EndError, Foreground, HostFiles, StartError, Streams, start};

@@ -29,6 +29,8 @@ pub struct Settings {
     pub host_userns: bool,
     /// Whether stdin is passed on.
     pub interactive: bool,
+    /// Whether it has a terminal.
+    pub tty: bool,
 }
 
 /// A bind, as docker's API shows it.

@@ -2,7 +2,7 @@
 
 use std::ffi::CString;
 use std::io::{self, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -32,6 +32,18 @@ pub struct HostFiles {
     pub resolv_conf: String,
     /// Text of `/etc/hosts`.
     pub hosts: String,
+}
+
+/// What a container's first process reads and writes.
+#[derive(Debug)]
+pub enum Streams {
+    /// These descriptors, as they are.
+    Own(Stdio),
+    /// A terminal of its own, whose other end is [`Foreground::terminal`].
+    Terminal {
+        /// Columns and rows.
+        size: Option<(u16, u16)>,
+    },
 }
 
 /// Why a container did not start.
@@ -121,7 +133,7 @@ const PASSWD_LIMIT: u64 = 4 << 20;
 /// The kernel file systems' mount points, which an image need not have.
 const KERNEL_DIRS: [&str; 3] = ["/dev", "/proc", "/sys"];
 
-/// Starts the container `record`, whose folder is `dir`, with `stdio` as it is. `now` gives the time as RFC 3339.
+/// Starts the container `record`, whose folder is `dir`, with `streams`. `now` gives the time as RFC 3339.
 ///
 /// # Errors
 ///
@@ -131,7 +143,7 @@ pub fn start(
     sandbox: &Sandbox,
     (record, dir): (&ContainerRecord, &ContainerDir),
     host: &HostFiles,
-    stdio: Stdio,
+    streams: Streams,
     now: &dyn Fn() -> String,
 ) -> Result<Arc<Foreground>, StartError> {
     let settings = Settings::from_record(record)?;
@@ -162,17 +174,26 @@ pub fn start(
         let (upper, work) = (CString::from(c"upper"), CString::from(c"work"));
         Rootfs::Overlay { lowerdirs, scratch: Some(Scratch { dir: scratch, upper, work }) }
     };
-    let spec = oci::runtime_spec(&ProcessSettings {
+    let mut spec = oci::runtime_spec(&ProcessSettings {
         args: record.argv.clone(),
         env: environment(&settings, &user),
         cwd: settings.working_dir.clone(),
         user,
-        terminal: false,
+        terminal: matches!(streams, Streams::Terminal { .. }),
         hostname: settings.hostname.clone(),
         readonly_rootfs: false,
         host_network: settings.network == "host",
         host_userns: settings.host_userns,
     })?;
+    let stdio = match streams {
+        Streams::Own(stdio) => stdio,
+        Streams::Terminal { size } => {
+            if let Some((columns, rows)) = size {
+                oci::set_console_size(&mut spec, columns, rows)?;
+            }
+            nothing().map_err(|error| file_error("open", Path::new("/dev/null"), error))?
+        }
+    };
     let launch = Launch {
         spec,
         rootfs,
@@ -202,10 +223,22 @@ pub fn start(
     }))
 }
 
+/// For a container whose descriptors will be its terminal.
+fn nothing() -> io::Result<Stdio> {
+    let open = || rustix::fs::openat(CWD, "/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty());
+    Ok(Stdio { stdin: open()?, stdout: open()?, stderr: open()? })
+}
+
 impl Foreground {
     /// What was degraded for this container, a sentence each.
     pub fn notes(&self) -> &[String] {
         &self.notes
+    }
+
+    /// Our end of its terminal, where it has one: reading it fails with `EIO` when [`Foreground::wait`] is over and all
+    /// that was printed has been read.
+    pub fn terminal(&self) -> Option<BorrowedFd<'_>> {
+        self.running.terminal()
     }
 
     /// Passes a signal on to its first process.
@@ -453,12 +486,15 @@ fn stubs(
     Ok(was_made.then_some(tree))
 }
 
-/// docker's order: `PATH` and `HOSTNAME`, then image and flags, which may change them, and `HOME` where it isn't set.
+/// docker's order: `PATH` and `HOSTNAME`, `TERM` of a terminal, then image and flags, which may change them, and `HOME` where it isn't set.
 fn environment(settings: &Settings, user: &UserIds) -> Vec<String> {
     let mut config = RunConfig {
         env: vec![format!("PATH={}", RunConfig::DEFAULT_PATH), format!("HOSTNAME={}", settings.hostname)],
         ..RunConfig::default()
     };
+    if settings.tty {
+        config.set_env("TERM", "xterm");
+    }
     for entry in &settings.env {
         let (key, value) = entry.split_once('=').unwrap_or((entry, ""));
         config.set_env(key, value);

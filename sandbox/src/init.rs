@@ -21,6 +21,8 @@ pub(crate) struct Parts {
     pub(crate) root: OwnedFd,
     pub(crate) prepared: Prepared,
     pub(crate) stdio: Stdio,
+    /// Name of the terminal in the devpts, where there is one.
+    pub(crate) console: Option<CString>,
     /// Files to which the child writes itself to be in its cgroups.
     pub(crate) cgroup_doors: Vec<OwnedFd>,
     /// The user namespace to enter.
@@ -78,6 +80,10 @@ pub(crate) fn compile(plan: &Plan, parts: Parts) -> Result<Compiled, LaunchError
             },
             SetupOp::Stdio => match stdio.take() {
                 Some(stdio) => compiler.stdio(stdio),
+                None => Err(missing()),
+            },
+            SetupOp::Console { dev, devpts } => match &parts.console {
+                Some(name) => compiler.console(name.clone(), *dev, *devpts),
                 None => Err(missing()),
             },
             SetupOp::UserNamespace => match user_namespace.take() {
@@ -171,6 +177,19 @@ impl Compiler {
                 follow: Follow::Nothing,
             });
         }
+        Ok(())
+    }
+
+    /// By the time of this the devpts is attached: older kernels clone nothing out of a mount that isn't.
+    fn console(&mut self, name: CString, dev: usize, devpts: usize) -> io::Result<()> {
+        let node = self.program.reserve();
+        self.step(Step::CloneIn { dir: self.mount_at(devpts)?, path: name, into: node });
+        self.step(Step::Attach {
+            mount: node,
+            root: self.mount_at(dev)?,
+            path: text("console")?,
+            follow: Follow::Nothing,
+        });
         Ok(())
     }
 
@@ -269,6 +288,7 @@ impl Compiler {
             SetupOp::JoinCgroup
             | SetupOp::Bind { .. }
             | SetupOp::Stdio
+            | SetupOp::Console { .. }
             | SetupOp::UserNamespace
             | SetupOp::DieWithParent
             | SetupOp::Seccomp => return Err(missing()),

@@ -102,7 +102,8 @@ pub struct Launch {
     pub rootfs: Rootfs,
     /// In this order, after the spec's own mounts.
     pub binds: Vec<Bind>,
-    /// What the program inherits.
+    /// What the program inherits. Where the spec's process has a terminal it gets that one instead, and
+    /// [`Running::terminal`](crate::Running::terminal) is the other end.
     pub stdio: Stdio,
     /// Which system calls it may make.
     pub seccomp: SeccompPolicy,

@@ -20,6 +20,7 @@ mod rootfs;
 mod running;
 mod sandbox;
 mod seccomp;
+mod terminal;
 
 pub use capability::Capabilities;
 pub use error::{LaunchError, OpenError, WaitError};

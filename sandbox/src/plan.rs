@@ -114,6 +114,7 @@ pub enum SetupOp {
     OomScore { proc: usize, score: i32 },
     Mask(Place),
     ReadOnly(Place),
+    Console { dev: usize, devpts: usize },
     EnterRoot,
     WorkingDirectory(PathBuf),
     Limit { resource: u32, name: &'static str, soft: u64, hard: u64 },
@@ -490,6 +491,24 @@ impl Planner<'_> {
         Ok(())
     }
 
+    /// The terminal is one of the container's own devpts; as in any system it is the console, too.
+    fn console(&mut self) -> Result<(), LaunchError> {
+        let at = |wanted: &str, of: &MountKind| {
+            self.mounts.iter().find_map(|(kind, target)| match kind {
+                Some((kind, position)) if kind == of && target == Path::new(wanted) => Some(*position),
+                _ => None,
+            })
+        };
+        let (Some(dev), Some(devpts)) = (at("/dev", &MountKind::Dev), at("/dev/pts", &MountKind::Devpts))
+        else {
+            return Err(LaunchError::Unsupported {
+                what: "a terminal in a container without a `/dev` and `/dev/pts` of its own".into(),
+            });
+        };
+        self.ops.push(SetupOp::Console { dev, devpts });
+        Ok(())
+    }
+
     fn process(&mut self, process: &Process, namespaces: Namespaces) -> Result<(), LaunchError> {
         let cwd = process.cwd();
         if !cwd.is_absolute() {
@@ -509,13 +528,17 @@ impl Planner<'_> {
         let seccomp = self.facts.seccomp != SeccompPolicy::Unconfined;
         let proc = self.required_proc()?;
         let execute = execute(process)?;
+        let is_terminal = process.terminal().unwrap_or(false);
+        if is_terminal {
+            self.console()?;
+        }
         self.ops.extend([SetupOp::EnterRoot, SetupOp::WorkingDirectory(cwd.clone())]);
         for limit in process.rlimits().iter().flatten() {
             let (resource, name) = rlimit::number_and_name(limit.typ());
             self.ops.push(SetupOp::Limit { resource, name, soft: limit.soft(), hard: limit.hard() });
         }
         self.ops.push(SetupOp::Stdio);
-        if process.terminal().unwrap_or(false) {
+        if is_terminal {
             self.ops.push(SetupOp::Terminal);
         }
         if namespaces.user && self.facts.id_map.is_some() {
@@ -682,6 +705,7 @@ impl fmt::Display for SetupOp {
             Self::OomScore { score, .. } => write!(f, "oom score {score}"),
             Self::Mask(place) => write!(f, "mask {place}"),
             Self::ReadOnly(place) => write!(f, "read-only {place}"),
+            Self::Console { .. } => f.write_str("device console"),
             Self::EnterRoot => f.write_str("enter root"),
             Self::WorkingDirectory(path) => write!(f, "working directory {}", path.display()),
             Self::Limit { name, soft, hard, .. } => write!(f, "limit {name} {soft} {hard}"),

@@ -123,6 +123,7 @@ fn mount_points(plan: &Plan, position: usize, binds: &[Bind]) -> io::Result<Vec<
                 let bind = binds.get(*index).ok_or(io::ErrorKind::InvalidInput)?;
                 points.push((place.path.clone(), is_directory(&bind.source)?));
             }
+            SetupOp::Console { dev, .. } if *dev == position => points.push(("console".into(), false)),
             _ => {}
         }
     }

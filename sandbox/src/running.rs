@@ -10,6 +10,7 @@ use rustix::process::{WaitId, WaitIdOptions, waitid};
 use crate::cgroup::Group;
 use crate::error::WaitError;
 use crate::launcher::Launcher;
+use crate::terminal::Terminal;
 
 /// How a container's first process ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,6 +30,7 @@ pub struct Running {
     pidfd: OwnedFd,
     notes: Vec<String>,
     group: Option<Group>,
+    terminal: Option<Terminal>,
     /// Keeps the thread alive from which it was started: with that thread it would be killed.
     _launcher: Launcher,
     end: Mutex<Option<End>>,
@@ -48,7 +50,18 @@ impl Running {
         notes: Vec<String>,
         launcher: Launcher,
     ) -> Self {
-        Self { pid, pidfd, notes, group, _launcher: launcher, end: Mutex::new(None) }
+        Self { pid, pidfd, notes, group, terminal: None, _launcher: launcher, end: Mutex::new(None) }
+    }
+
+    pub(crate) fn with_terminal(mut self, terminal: Option<Terminal>) -> Self {
+        self.terminal = terminal;
+        self
+    }
+
+    /// The other end of its terminal, where it has one. Reading fails with `EIO` when the container has ended,
+    /// [`Running::wait`] has noticed it, and all that it printed was read.
+    pub fn terminal(&self) -> Option<BorrowedFd<'_>> {
+        self.terminal.as_ref().map(Terminal::master)
     }
 
     /// Process ID of its first process, as the host sees it.
@@ -111,6 +124,9 @@ impl Running {
         };
         let oom_killed = self.group.as_ref().is_some_and(Group::oom_killed);
         *end = Some(End { exit, oom_killed });
+        if let Some(terminal) = &self.terminal {
+            terminal.end();
+        }
         Ok(exit)
     }
 }

@@ -4,6 +4,7 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use oci_spec::runtime::Spec;
 use sys::child::{BpfInstruction, SpawnError};
 use sys::kernel::{self, Feature};
 
@@ -15,9 +16,11 @@ use crate::launch::{CgroupSettings, Launch, SandboxSettings, SeccompPolicy, Stdi
 use crate::launcher::Launcher;
 use crate::namespace::Namespaces;
 use crate::plan::{CgroupFacts, Facts, Plan, SetupOp};
+use crate::prepare::Prepared;
 use crate::rlimit;
 use crate::rootfs::{self, Mapping, RootError};
 use crate::running::Running;
+use crate::terminal::{NewTerminal, Terminal};
 use crate::{prepare, seccomp};
 
 /// Makes the container's user the owner of anonymous pipes on its stdio, so that `/dev/stderr` and its kind can be
@@ -186,10 +189,17 @@ impl Sandbox {
             let what = what.to_owned();
             move |source| LaunchError::Prepare { what, source }
         };
+        let owner = mapping.map_or(Some(user), |mapping| mapping.map.outside(user));
+        let made = terminal(&plan, &spec, &prepared, owner).map_err(prepare("a terminal"))?;
+        let (terminal, stdio, console) = match made {
+            Some(NewTerminal { terminal, stdio, name }) => (Some(terminal), stdio, Some(name)),
+            None => (None, stdio, None),
+        };
         let parts = Parts {
             root,
             prepared,
             stdio,
+            console,
             cgroup_doors: group
                 .0
                 .as_ref()
@@ -228,8 +238,28 @@ impl Sandbox {
             _ => None,
         });
         notes.extend(rlimit::notes(limits, spawned.clamped));
-        Ok(Running::new(spawned.pid, spawned.pidfd, group.started(), notes, shared.launcher.clone()))
+        let running =
+            Running::new(spawned.pid, spawned.pidfd, group.started(), notes, shared.launcher.clone());
+        Ok(running.with_terminal(terminal))
     }
+}
+
+/// A terminal in the devpts that is ready for the container, where the spec asks for one.
+fn terminal(
+    plan: &Plan,
+    spec: &Spec,
+    prepared: &Prepared,
+    owner: Option<u32>,
+) -> std::io::Result<Option<NewTerminal>> {
+    let devpts = plan.ops.iter().find_map(|op| match op {
+        SetupOp::Console { devpts, .. } => Some(*devpts),
+        _ => None,
+    });
+    let Some(devpts) = devpts else { return Ok(None) };
+    let devpts = prepared.mounts.get(&devpts).ok_or(std::io::ErrorKind::NotFound)?;
+    let size = spec.process().as_ref().and_then(|process| process.console_size());
+    let size = size.and_then(|size| Some((size.width().try_into().ok()?, size.height().try_into().ok()?)));
+    Terminal::make(devpts, size, owner).map(Some)
 }
 
 /// Cgroups of a container that may not come to run.

@@ -220,7 +220,7 @@ fn describe_container(store: &Store, container: &Container) -> Value {
             "Hostname": settings.hostname,
             "User": settings.user,
             "OpenStdin": settings.interactive,
-            "Tty": false,
+            "Tty": settings.tty,
             "Env": settings.env,
             "Cmd": settings.cmd,
             "Entrypoint": settings.entrypoint,

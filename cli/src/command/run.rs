@@ -1,20 +1,22 @@
 //! `calque run`: a container of an image, in the foreground.
 
+use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::thread::JoinHandle;
 
 use jiff::Timestamp;
-use runner::{BindSpec, CreateOptions, Foreground, HostFiles, Network};
+use runner::{BindSpec, CreateOptions, Foreground, HostFiles, Network, Streams};
 use rustix::fs::{CWD, Mode, OFlags};
 use sandbox::{Sandbox, SandboxSettings, Stdio};
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGCONT, SIGINT, SIGTERM, SIGWINCH};
 use signal_hook::iterator::Signals;
 use store::{ContainerError, FindImageError, Image, Store};
 
 use crate::arguments::{self, Count, Invocation, Verb, WRONG_FLAG};
 use crate::report::{self, Failure};
-use crate::{output, settings};
+use crate::{output, settings, terminal};
 
 /// The command.
 pub(crate) const VERB: Verb = Verb {
@@ -23,6 +25,7 @@ pub(crate) const VERB: Verb = Verb {
     synopsis: "[OPTIONS] IMAGE [COMMAND] [ARG...]",
     examples: &[
         "run --rm app:1.0",
+        "run --rm -it busybox",
         "run --rm -i busybox sh -c 'wc -l' < notes.txt",
         "run --rm -v ./src:/src:ro -w /src -e CI=1 app:1.0 make test",
     ],
@@ -34,6 +37,8 @@ pub(crate) const VERB: Verb = Verb {
 /// How many removed containers wait in the trash before a run has it emptied.
 const TRASH_BEFORE_SWEEP: usize = 32;
 
+/// docker's exit code for `-it` without a terminal.
+const NOT_A_TERMINAL: u8 = 1;
 /// Exit code of what calque itself couldn't do.
 const FAILED: u8 = 125;
 /// So many SIGINT or SIGTERM kill a container that doesn't end by them (docker's number).
@@ -43,6 +48,7 @@ fn flags() -> Vec<clap::Arg> {
     vec![
         arguments::switch("rm", "Remove the container when it has ended"),
         arguments::switch("interactive", "Pass stdin on").short('i'),
+        arguments::switch("tty", "Give the container a terminal").short('t'),
         arguments::list("env", "KEY[=VALUE]", "Set a variable; without a value the environment's is taken")
             .short('e'),
         arguments::option("workdir", "DIR", "Working directory, made where the image lacks it").short('w'),
@@ -67,6 +73,9 @@ fn execute(invocation: &Invocation<'_>) -> Result<u8, Failure> {
     let mut words = invocation.arguments(Count::AtLeast(1))?;
     let reference = words.remove(0);
     let options = options(invocation, reference, words)?;
+    if options.tty && options.interactive && !terminal::is_stdin_terminal() {
+        return Err(Failure::message(NOT_A_TERMINAL, "the input device is not a TTY"));
+    }
     let is_quiet = invocation.is_on("quiet");
     let has_network = invocation.value("network").or_else(|| invocation.value("net")).is_some();
     let store = invocation.app.store(FAILED)?;
@@ -79,13 +88,13 @@ fn execute(invocation: &Invocation<'_>) -> Result<u8, Failure> {
     let signals = forwarded_signals()?;
     let (record, dir) =
         runner::create(&store, &image, &options, now()).map_err(|error| create_failure(&error))?;
-    let started = stdio(options.interactive).and_then(|stdio| {
+    let started = streams(&options).and_then(|streams| {
         let sandbox =
             Sandbox::open(SandboxSettings::default()).map_err(|error| Failure::error(FAILED, &error))?;
         if !is_quiet {
             sandbox.notes().iter().for_each(|note| output::note(note));
         }
-        runner::start(&store, &sandbox, (&record, &dir), &host_files(), stdio, &now)
+        runner::start(&store, &sandbox, (&record, &dir), &host_files(), streams, &now)
             .map_err(|error| start_failure(&error))
     });
     let container = match started {
@@ -101,8 +110,12 @@ fn execute(invocation: &Invocation<'_>) -> Result<u8, Failure> {
     if !is_quiet {
         container.notes().iter().for_each(|note| output::note(note));
     }
+    let connection = Connection::make(&container, options.interactive).map_err(|error| {
+        Failure::message(FAILED, format!("cannot connect the container's terminal: {error}"))
+    })?;
     forward_signals(signals, Arc::clone(&container))?;
     let ended = container.wait(&now);
+    connection.finish();
     // Starting a sweeper costs more than the trash of a container that wrote nothing.
     let is_worth_sweeping = || {
         runner::wrote_files(&dir) || store.trash_entries().is_ok_and(|entries| entries >= TRASH_BEFORE_SWEEP)
@@ -183,6 +196,7 @@ fn options(
         network,
         host_userns,
         interactive: invocation.is_on("interactive"),
+        tty: invocation.is_on("tty"),
         auto_remove: invocation.is_on("rm"),
     })
 }
@@ -251,6 +265,46 @@ fn start_failure(error: &runner::StartError) -> Failure {
     }
 }
 
+fn streams(options: &CreateOptions) -> Result<Streams, Failure> {
+    match options.tty {
+        true => Ok(Streams::Terminal { size: terminal::size() }),
+        false => stdio(options.interactive).map(Streams::Own),
+    }
+}
+
+/// Between our terminal and the container's, where it has one.
+#[derive(Default)]
+struct Connection {
+    output: Option<JoinHandle<()>>,
+    raw: Option<terminal::Raw>,
+}
+
+impl Connection {
+    fn make(container: &Arc<Foreground>, is_interactive: bool) -> io::Result<Self> {
+        let Some(master) = container.terminal() else { return Ok(Self::default()) };
+        // Each key is the container's, from the first one on.
+        let raw = if is_interactive { Some(terminal::Raw::enter()?) } else { None };
+        let output = terminal::copy_output(master.try_clone_to_owned()?)?;
+        if is_interactive {
+            let container = Arc::clone(container);
+            // A raw terminal ends only when it is gone; the container was started for it.
+            let hang_up = move || {
+                let _ = container.kill();
+            };
+            terminal::copy_input(master.try_clone_to_owned()?, hang_up)?;
+        }
+        Ok(Self { output: Some(output), raw })
+    }
+
+    /// After the container's end: what it printed is shown to the last byte, then the terminal is ours again.
+    fn finish(self) {
+        if let Some(output) = self.output {
+            let _ = output.join();
+        }
+        drop(self.raw);
+    }
+}
+
 /// Our own descriptors, which the container gets as they are: nothing is copied.
 fn stdio(is_interactive: bool) -> Result<Stdio, Failure> {
     let cannot = |what: &str, error: rustix::io::Errno| {
@@ -280,7 +334,7 @@ fn host_files() -> HostFiles {
 /// Catches what is to be passed on: not the two that can't be caught, nor those that are about ourselves (a child's
 /// end, a pipe's, urgent data, faults).
 fn forwarded_signals() -> Result<Signals, Failure> {
-    use signal_hook::consts::{SIGALRM, SIGCONT, SIGHUP, SIGQUIT, SIGTSTP, SIGUSR1, SIGUSR2, SIGWINCH};
+    use signal_hook::consts::{SIGALRM, SIGHUP, SIGQUIT, SIGTSTP, SIGUSR1, SIGUSR2};
     Signals::new([SIGALRM, SIGCONT, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP, SIGUSR1, SIGUSR2, SIGWINCH])
         .map_err(cannot_listen)
 }
@@ -294,6 +348,20 @@ fn forward_signals(mut signals: Signals, container: Arc<Foreground>) -> Result<(
     let forward = move || {
         let mut pleas = 0;
         for signal in &mut signals {
+            if let Some(master) = container.terminal() {
+                match signal {
+                    // The kernel tells those who use the container's terminal.
+                    SIGWINCH => {
+                        terminal::pass_size_on(master);
+                        continue;
+                    }
+                    SIGCONT => {
+                        terminal::make_raw_again();
+                        terminal::pass_size_on(master);
+                    }
+                    _ => {}
+                }
+            }
             if matches!(signal, SIGINT | SIGTERM) {
                 pleas += 1;
             }

@@ -109,7 +109,14 @@ struct Vertex {
 
 #[derive(Debug)]
 enum Finished {
-    Step { style: Style, mark: &'static str, label: String, time: Option<Duration>, below: Vec<String> },
+    Step {
+        style: Style,
+        mark: &'static str,
+        label: String,
+        time: Option<Duration>,
+        cause: Option<String>,
+        below: Vec<String>,
+    },
     Note(String),
 }
 
@@ -199,8 +206,8 @@ impl Screen {
         let vertex = self.vertex(id);
         vertex.is_running = false;
         vertex.log = Log::default();
-        let mut below: Vec<String> =
-            vertex.cause.take().map(|cause| format!("MISS: {cause}")).into_iter().collect();
+        let cause = vertex.cause.take();
+        let mut below = Vec::new();
         if vertex.was_same {
             below.push("SAME: it made what an earlier run made, whose layer is kept".to_owned());
         }
@@ -210,7 +217,7 @@ impl Screen {
             below.extend(statuses);
         }
         let label = vertex.label.clone();
-        self.finished.push(Finished::Step { style, mark, label, time, below });
+        self.finished.push(Finished::Step { style, mark, label, time, cause, below });
         self.ended += 1;
     }
 
@@ -219,14 +226,16 @@ impl Screen {
         let mut lines = Vec::new();
         for finished in std::mem::take(&mut self.finished) {
             match finished {
-                Finished::Step { style, mark, label, time, below } => {
+                Finished::Step { style, mark, label, time, cause, below } => {
                     lines.push(step_line(style, mark, &label, time, columns));
-                    let below =
-                        below.iter().map(|text| Line::new(Style::Dim, &format!(" => => {text}"), columns));
-                    lines.extend(below);
+                    if let Some(cause) = cause {
+                        wrap(Style::Dim, &format!(" => => MISS: {cause}"), columns, &mut lines);
+                    }
+                    let below = below.iter().map(|text| format!(" => => {text}"));
+                    lines.extend(below.map(|text| Line::new(Style::Dim, &text, columns)));
                 }
                 Finished::Note(text) => {
-                    lines.push(Line::new(Style::Warning, &format!("note: {text}"), columns));
+                    wrap(Style::Warning, &format!("note: {text}"), columns, &mut lines);
                 }
             }
         }
@@ -375,6 +384,30 @@ fn step_line(style: Style, mark: &str, label: &str, time: Option<Duration>, colu
     let text = fit(&text, room);
     let gap = columns - width(&text) - time.len();
     Line { text: format!("{text}{}{time}", " ".repeat(gap)), style }
+}
+
+/// `text`, of which nothing may be lost, in as many lines as it takes, broken between words where that is possible.
+fn wrap(style: Style, text: &str, columns: usize, lines: &mut Vec<Line>) {
+    const INDENT: &str = "    ";
+    let mut rest = text.to_owned();
+    while width(&rest) > columns {
+        let mut taken = 0;
+        let too_far = rest.char_indices().find(|(_, char)| {
+            taken += char_width(*char);
+            taken > columns
+        });
+        let end = too_far.map_or(rest.len(), |(at, _)| at);
+        let indent = rest.len() - rest.trim_start().len();
+        // A line that begins with its only word isn't broken before it.
+        let at = rest[..end].rfind(' ').filter(|at| *at > indent.max(INDENT.len())).unwrap_or(end);
+        // Too narrow for anything.
+        if at <= INDENT.len() {
+            break;
+        }
+        lines.push(Line { text: rest[..at].to_owned(), style });
+        rest = format!("{INDENT}{}", rest[at..].trim_start());
+    }
+    lines.push(Line::new(style, &rest, columns));
 }
 
 /// Columns that `text` takes; a terminal may join characters into fewer, but never needs more.

@@ -79,7 +79,16 @@ impl Calque {
 
     /// A command of this calque, in a known environment.
     pub(crate) fn command<A: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = A>) -> Command {
-        let mut command = Command::new(binary());
+        self.command_of(Command::new(binary()), arguments)
+    }
+
+    /// The same, started by another program, which has calque's path as its last argument so far.
+    pub(crate) fn command_of<A: AsRef<OsStr>>(
+        &self,
+        starter: Command,
+        arguments: impl IntoIterator<Item = A>,
+    ) -> Command {
+        let mut command = starter;
         command
             .args(arguments)
             .env_clear()

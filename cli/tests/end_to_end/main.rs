@@ -19,5 +19,6 @@ mod interrupt;
 mod lifecycle;
 mod snapshots;
 mod stacks;
+mod terminal;
 mod together;
 mod tree;

@@ -90,6 +90,8 @@ pub enum Step {
     MountNew { fs: NewFs, into: Handle },
     /// Clones what lies at a path of the mount namespace that the child was born with.
     CloneAt { path: CString, into: Handle },
+    /// Clones what lies at a path below a directory of our making, in which there are no links.
+    CloneIn { dir: Handle, path: CString, into: Handle },
     /// Puts a detached mount on a path below `root`; when links may lead there, not on procfs or sysfs.
     Attach { mount: Handle, root: Handle, path: CString, follow: Follow },
     /// Hides a path below `root`, if there is one: a directory by a clone of `directory`, anything else by a clone

@@ -187,6 +187,10 @@ fn carry_out(context: &Context<'_>, index: usize, step: &Step) -> Result<(), Err
         Step::AttachAt { mount, path } => move_mount(context.fd(*mount)?, AT_CWD, path),
         Step::MountNew { fs, into } => context.store(*into, mount_new(fs)?),
         Step::CloneAt { path, into } => context.store(*into, clone_tree(AT_CWD, path, false)?),
+        Step::CloneIn { dir, path, into } => {
+            let copy = clone_tree(context.fd(*dir)? as usize, path, false)?;
+            context.store(*into, copy)
+        }
         Step::Attach { mount, root, path, follow } => {
             let target = context.open(context.fd(*root)?, path, *follow)?;
             // Nothing may cover what the kernel's own file systems show, whatever a link of the image says.

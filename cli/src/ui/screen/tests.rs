@@ -121,6 +121,20 @@ fn no_line_is_too_wide_at_any_size() {
 }
 
 #[test]
+fn notes_and_causes_lose_nothing() {
+    let mut lines = Vec::new();
+    wrap(Style::Dim, " => => MISS: src/main.rs changed (and 12 more files)", 20, &mut lines);
+    let text = " => => MISS:\n    src/main.rs\n    changed (and 12\n    more files)\n";
+    assert_eq!(shown(&lines, 20, false), text);
+    for columns in 6..40 {
+        let mut lines = Vec::new();
+        wrap(Style::Dim, "note: a-word-that-is-long and 資産一二三四五六七八", columns, &mut lines);
+        let text = shown(&lines, columns, false).replace([' ', '\n'], "");
+        assert_eq!(text, "note:a-word-that-is-longand資産一二三四五六七八", "{columns}");
+    }
+}
+
+#[test]
 fn a_low_terminal_has_fewer_lines_of_output_for_each_step() {
     let live = running().live(seconds(42), Size { columns: 80, rows: 9 });
     let text = shown(&live, 80, false);
