@@ -32,7 +32,7 @@ fn describe_node(node: &Node) -> String {
     describe(metadata, target.as_deref(), &node.xattrs().unwrap(), content.as_deref())
 }
 
-fn list_merged(dir: &Dir, lines: &mut BTreeMap<PathBuf, String>) {
+pub(crate) fn list_merged(dir: &Dir, lines: &mut BTreeMap<PathBuf, String>) {
     for entry in dir.entries().unwrap() {
         let node = dir.child(entry.os_name()).unwrap().expect("what is listed can be looked up");
         lines.insert(node.path().to_owned(), describe_node(&node));

@@ -658,6 +658,7 @@ fn copy(source: &mut dyn Read, file: &OwnedFd, path: &Path) -> Result<Written, W
         block.resize(BLOCK_LEN, 0);
         let mut hasher = blake3::Hasher::new();
         let mut size_bytes = 0;
+        let mut ends_in_hole = false;
         loop {
             let len = match source.read(block) {
                 Ok(0) => break,
@@ -666,16 +667,31 @@ fn copy(source: &mut dyn Read, file: &OwnedFd, path: &Path) -> Result<Written, W
                 Err(source) => return Err(WriteError::Source { path: path.to_owned(), source }),
             };
             hasher.update(&block[..len]);
-            size_bytes += len as u64;
             let mut left = &block[..len];
+            ends_in_hole = is_zero(left);
+            if ends_in_hole {
+                // Not written: a hole.
+                size_bytes += len as u64;
+                continue;
+            }
             while !left.is_empty() {
-                let done = rustix::io::retry_on_intr(|| rustix::io::write(file, left))
+                let done = rustix::io::retry_on_intr(|| rustix::io::pwrite(file, left, size_bytes))
                     .map_err(|error| io_error("write", path)(error.into()))?;
+                size_bytes += done as u64;
                 left = &left[done..];
             }
         }
+        if ends_in_hole {
+            rustix::fs::ftruncate(file, size_bytes).map_err(|error| io_error("write", path)(error.into()))?;
+        }
         Ok(Written { size_bytes, blake3: *hasher.finalize().as_bytes() })
     })
+}
+
+/// Whether there is nothing but zeros; told by the first bytes of most blocks.
+fn is_zero(block: &[u8]) -> bool {
+    const ZEROS: [u8; 4096] = [0; 4096];
+    block.chunks(ZEROS.len()).all(|chunk| *chunk == ZEROS[..chunk.len()])
 }
 
 /// Opens directories of a tree by path, in sorted order, through those that are open already. Follows nothing.

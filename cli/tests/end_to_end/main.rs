@@ -17,6 +17,7 @@ mod identity;
 mod interop;
 mod interrupt;
 mod lifecycle;
+mod metadata;
 mod snapshots;
 mod stacks;
 mod terminal;

@@ -126,3 +126,11 @@ pub(crate) fn mount_points(pid: u32) -> BTreeSet<PathBuf> {
         .filter(|path| !path.as_os_str().is_empty())
         .collect()
 }
+
+/// Without what overlayfs notes for itself in an upperdir.
+pub(crate) fn without_overlay(mut entries: BTreeMap<PathBuf, Entry>) -> BTreeMap<PathBuf, Entry> {
+    for entry in entries.values_mut() {
+        entry.xattrs.retain(|name, _| !name.starts_with("trusted.overlay."));
+    }
+    entries
+}
