@@ -43,7 +43,8 @@ pub fn format(source: &Source) -> Result<String, FormatError> {
                     at = line.next;
                 }
             }
-            None => out.between(line.text.trim()),
+            // Other white space before `#` makes a comment of what would be a directive.
+            None => out.between(line.text.trim_start_matches([' ', '\t']).trim_end()),
         }
     }
     let text = out.text;
@@ -196,6 +197,8 @@ mod tests {
 
     #[test]
     fn a_comment_does_not_become_a_directive() {
-        assert_eq!(formatted("\n# escape=`\nFROM a\n"), "\n# escape=`\nFROM a\n");
+        for text in ["\n# escape=`\nFROM a\n", "\x0b# escape=`\nFROM a\n"] {
+            assert_eq!(formatted(text), text);
+        }
     }
 }
