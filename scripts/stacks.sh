@@ -153,7 +153,7 @@ beside_buildah() { # STACK CONTEXT
         buildah_took=$(seconds "$buildah_from")
         buildah_size=$(with_buildah inspect --type image --format '{{.Docker.Size}}' "localhost/stack-$1" 2>/dev/null || :)
         case $buildah_size in
-            *[!0-9]* | '') buildah_size=$(with_buildah images --format '{{.Size}}' "localhost/stack-$1" | head -n 1) ;;
+            *[!0-9]* | '' | 0) buildah_size=$(with_buildah images --format '{{.Size}}' "localhost/stack-$1" | head -n 1) ;;
             *) buildah_size="$((buildah_size / 1000000)) MB" ;;
         esac
         echo "$buildah_took s, $buildah_size"
