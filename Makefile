@@ -7,7 +7,7 @@ TARGET_DIR := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)
 CALQUE := $(TARGET_DIR)/$(HOST)/release/calque
 DEV_BINARIES := $(TARGET_DIR)/$(HOST)/debug
 
-.PHONY: help build demo test stacks soak bench check clean tools-build tools-test root
+.PHONY: help build demo test stacks soak bench compat check clean tools-build tools-test root
 
 help:
 	@sed -n 's/^## //p' $(MAKEFILE_LIST)
@@ -42,6 +42,12 @@ bench: root tools-build
 	@sh scripts/install-tools.sh tar sha256sum:coreutils unshare:util-linux busybox:busybox-static
 	$(CARGO) build --release --locked --package calque --package bench
 	$(TARGET_DIR)/$(HOST)/release/bench --calque $(CALQUE)
+
+## make compat  the same Dockerfiles with calque and buildah, as root
+compat: root tools-build
+	@sh scripts/install-tools.sh buildah crun python3 busybox:busybox-static
+	$(CARGO) build --release --locked
+	CALQUE=$(CALQUE) python3 scripts/compat.py
 
 ## make check   formatting, lints and documentation
 check: tools-build

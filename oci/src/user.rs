@@ -7,7 +7,7 @@ pub struct UserIds {
     pub uid: u32,
     /// Primary group.
     pub gid: u32,
-    /// Supplementary groups, sorted, without doubles.
+    /// Supplementary groups, the primary one among them, sorted, without doubles.
     pub additional_gids: Vec<u32>,
     /// The home directory in passwd, where the user has an entry.
     pub home: Option<String>,
@@ -88,8 +88,9 @@ fn find_gid(name: &str, group: &str) -> Result<u32, UserError> {
 
 /// Resolves `user[:group]` for a process; an empty text is root.
 ///
-/// With a group given there are no supplementary groups; without one they are those that `group` lists the user
-/// in (moby `pkg/user`). A number without an entry has group 0.
+/// With a group given there are no other supplementary groups; without one they are those that `group` lists the user
+/// in (moby `pkg/user`). The primary group is always one of them: else a program that drops it would pass by a file's
+/// mode that refuses the group (CVE-2022-36109). A number without an entry has group 0.
 ///
 /// # Errors
 ///
@@ -122,9 +123,10 @@ pub fn resolve_user(spec: &str, passwd: &str, group: &str) -> Result<UserIds, Us
         let lists_user = |members: &str| members.split(',').any(|member| member.trim() == name);
         ids.additional_gids =
             group_entries(group).filter(|(.., members)| lists_user(members)).map(|(_, gid, _)| gid).collect();
-        ids.additional_gids.sort_unstable();
-        ids.additional_gids.dedup();
     }
+    ids.additional_gids.push(ids.gid);
+    ids.additional_gids.sort_unstable();
+    ids.additional_gids.dedup();
     Ok(ids)
 }
 
@@ -173,14 +175,14 @@ mod tests {
 
     #[test]
     fn users_are_found_by_name_and_number() {
-        let www = UserIds { uid: 33, gid: 33, additional_gids: vec![29, 44], home: Some("/var/www".into()) };
+        let www = UserIds { uid: 33, gid: 33, additional_gids: vec![29, 33, 44], home: Some("/var/www".into()) };
         assert_eq!(resolve_user("www", PASSWD, GROUP).unwrap(), www);
         assert_eq!(resolve_user("33", PASSWD, GROUP).unwrap(), www);
         let grouped = resolve_user("www:audio", PASSWD, GROUP).unwrap();
-        assert_eq!((grouped.gid, grouped.additional_gids), (29, vec![]), "a named group stands alone");
-        let unknown = UserIds { uid: 1000, gid: 0, additional_gids: vec![], home: None };
+        assert_eq!((grouped.gid, grouped.additional_gids), (29, vec![29]), "a named group stands alone");
+        let unknown = UserIds { uid: 1000, gid: 0, additional_gids: vec![0], home: None };
         assert_eq!(resolve_user("1000", PASSWD, GROUP).unwrap(), unknown);
-        assert_eq!(resolve_user("", PASSWD, GROUP).unwrap().additional_gids, [29, 44]);
+        assert_eq!(resolve_user("", PASSWD, GROUP).unwrap().additional_gids, [0, 29, 44]);
     }
 
     #[test]

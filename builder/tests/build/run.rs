@@ -220,3 +220,14 @@ fn root_proxies_reach_commands_and_nothing_else() {
     assert!(!String::from_utf8_lossy(built.outcome.image.config.bytes()).contains("proxy.invalid"));
     assert_eq!(harness.build(dockerfile).ran(), 0, "another proxy is no miss");
 }
+
+#[test]
+#[ignore = "root: mounts overlayfs"]
+fn root_the_primary_group_is_a_supplementary_one_too() {
+    let harness = Harness::new();
+    let built = harness.build(
+        "FROM busybox\nRUN echo app:x:77:78::/: >> /etc/passwd && echo web:x:99:app >> /etc/group\n\
+         USER app\nRUN id -G\nUSER app:99\nRUN echo only; id -G\n",
+    );
+    assert_eq!((built.log("RUN id").as_str(), built.log("RUN echo only").as_str()), ("78 99\n", "only\n99\n"));
+}

@@ -1,0 +1,5 @@
+FROM compat-base
+ADD plain.tar /a/
+ADD packed.gz /b/
+ADD packed.bz2 /c
+ADD packed.xz /d/

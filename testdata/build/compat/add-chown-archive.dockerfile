@@ -1,0 +1,2 @@
+FROM compat-base
+ADD --chown=7:8 plain.tar /a/

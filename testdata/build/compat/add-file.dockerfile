@@ -1,0 +1,2 @@
+FROM compat-base
+ADD a.txt dir /f/

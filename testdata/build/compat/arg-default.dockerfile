@@ -1,0 +1,3 @@
+FROM compat-base
+ARG V=dflt
+RUN echo $V > /v

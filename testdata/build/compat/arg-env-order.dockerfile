@@ -1,0 +1,4 @@
+FROM compat-base
+ARG V=arg
+ENV V=env
+RUN echo $V > /v

@@ -1,0 +1,2 @@
+FROM compat-base
+COPY packed.gz /a/

@@ -1,0 +1,2 @@
+FROM compat-base
+COPY --chmod=640 a.txt /d/f

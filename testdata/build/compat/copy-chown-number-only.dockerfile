@@ -1,0 +1,2 @@
+FROM compat-base
+COPY --chown=1000 a.txt /d/

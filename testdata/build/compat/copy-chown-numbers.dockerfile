@@ -1,0 +1,2 @@
+FROM compat-base
+COPY --chown=12:34 dir /d

@@ -1,0 +1,2 @@
+FROM compat-base
+COPY --chown=app:web dir /d/

@@ -1,0 +1,2 @@
+FROM compat-base
+COPY --chown=app a.txt /d/

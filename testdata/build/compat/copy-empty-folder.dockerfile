@@ -1,0 +1,2 @@
+FROM compat-base
+COPY empty /e

@@ -1,0 +1,2 @@
+FROM compat-base
+COPY --from=compat-base /etc/passwd /p

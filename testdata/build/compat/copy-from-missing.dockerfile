@@ -1,0 +1,3 @@
+FROM compat-base AS s
+FROM compat-base
+COPY --from=s /nothing /p

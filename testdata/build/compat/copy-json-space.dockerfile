@@ -1,0 +1,2 @@
+FROM compat-base
+COPY ["space d/f g", "/with space/"]

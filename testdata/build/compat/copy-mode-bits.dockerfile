@@ -1,0 +1,2 @@
+FROM compat-base
+COPY setuid run.sh b.txt /m/

@@ -1,0 +1,5 @@
+FROM compat-base
+WORKDIR /w/x
+COPY a.txt .
+COPY b.txt sub/
+COPY run.sh ../up

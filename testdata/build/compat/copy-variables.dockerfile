@@ -1,0 +1,4 @@
+FROM compat-base
+ARG N=a
+ENV T=/v
+COPY ${N}.txt $T/${N}

@@ -1,0 +1,3 @@
+FROM compat-base
+CMD ["x"]
+ENTRYPOINT ["echo"]

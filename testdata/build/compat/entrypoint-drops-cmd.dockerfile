@@ -1,0 +1,2 @@
+FROM compat-base
+ENTRYPOINT ["echo"]

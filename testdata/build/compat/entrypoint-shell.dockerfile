@@ -1,0 +1,3 @@
+FROM compat-base
+ENTRYPOINT echo hi
+CMD x

@@ -1,0 +1,2 @@
+FROM compat-base
+ENV X=${Y:-dflt} Z=${PATH:+set} W=${Y}

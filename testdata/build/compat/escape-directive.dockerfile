@@ -1,0 +1,4 @@
+# escape=`
+FROM compat-base
+RUN echo a `
+  > /a

@@ -1,0 +1,2 @@
+FROM compat-base
+EXPOSE 80 443/tcp 53/UDP 8000-8002

@@ -1,0 +1,3 @@
+# build: --label x=flag
+FROM compat-base
+LABEL x=file

@@ -1,0 +1,2 @@
+FROM compat-base
+MAINTAINER somebody

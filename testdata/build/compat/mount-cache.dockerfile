@@ -1,0 +1,2 @@
+FROM compat-base
+RUN --mount=type=cache,target=/c echo x > /c/x && ls /c > /list

@@ -1,0 +1,2 @@
+FROM compat-base
+RUN --mount=type=tmpfs,target=/c echo x > /c/x

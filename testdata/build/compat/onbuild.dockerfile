@@ -1,0 +1,3 @@
+FROM compat-base
+ONBUILD RUN echo x > /x
+ONBUILD COPY a.txt /a

@@ -1,0 +1,4 @@
+FROM compat-base
+RUN echo a \
+  # a comment within
+  && echo b > /b

@@ -1,0 +1,2 @@
+FROM compat-base
+RUN ["sh", "-c", "echo $0 > /x", "zero"]

@@ -1,0 +1,2 @@
+FROM compat-base
+RUN exit 3

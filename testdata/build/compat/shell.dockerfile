@@ -1,0 +1,4 @@
+FROM compat-base
+SHELL ["/bin/sh", "-e", "-c"]
+RUN echo $- > /flags
+CMD true

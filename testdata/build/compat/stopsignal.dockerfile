@@ -1,0 +1,2 @@
+FROM compat-base
+STOPSIGNAL SIGUSR1

@@ -1,0 +1,2 @@
+FROM compat-base
+VOLUME ["/a", "/b c"]

@@ -1,0 +1,3 @@
+FROM compat-base
+VOLUME /data
+RUN mkdir -p /data && echo x > /data/x

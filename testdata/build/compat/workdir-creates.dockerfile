@@ -1,0 +1,3 @@
+FROM compat-base
+WORKDIR /x/y
+WORKDIR z

@@ -1,0 +1,3 @@
+FROM compat-base
+USER app
+WORKDIR /home/app/x

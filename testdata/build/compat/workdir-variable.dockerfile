@@ -1,0 +1,4 @@
+FROM compat-base
+ENV D=/v
+WORKDIR $D/w
+RUN pwd > here
