@@ -260,7 +260,7 @@ fn get_named(
         Some(NamedContext::Stage(_)) => {
             return Err(fail(NamedContextError::Unsupported { what: "`target:` as a build context" }));
         }
-        Some(NamedContext::Folder(_)) | None => return Ok(()),
+        Some(NamedContext::Folder(_) | NamedContext::Git(_)) | None => return Ok(()),
     };
     lease.hold(&image.image.layers).map_err(lease_failed)?;
     roots.add_named_image(name, image);

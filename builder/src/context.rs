@@ -13,6 +13,7 @@ use std::sync::{Arc, OnceLock, RwLock};
 
 use parser::ignore::{Decision, IgnoreError, IgnoreFile};
 use rustix::fs::OFlags;
+use store::LayerDraft;
 use store::stat_index::{NewStatIndex, StatIndex};
 use sys::RootDir;
 use sys::file::Timestamp;
@@ -29,6 +30,8 @@ pub(crate) struct Context {
     index: Option<PathBuf>,
     known: Arc<StatIndex>,
     scan: RwLock<Arc<Scan>>,
+    /// Where it lies, if it is the build's own.
+    _draft: Option<LayerDraft>,
 }
 
 /// A context as it was at one moment.
@@ -201,7 +204,21 @@ impl Context {
             index,
             known,
             scan: RwLock::new(Arc::new(scan)),
+            _draft: None,
         })
+    }
+
+    /// Takes the folder `below` of what was checked out into a draft, wherever its links lead in there; no ignore file
+    /// has a say (D-146).
+    pub(crate) fn of_draft(draft: LayerDraft, below: &Path) -> Result<Self, ContextError> {
+        let folder = draft.tree_path().to_path_buf();
+        let fail = |source| ContextError::Open { folder: below.to_path_buf(), source };
+        let below = if below.as_os_str().is_empty() { Path::new(".") } else { below };
+        let root = RootDir::open(&folder).and_then(|root| root.open_dir(below)).map_err(fail)?;
+        let root = RootDir::from_fd(root);
+        let (ignore, known) = (Ignore::default(), Arc::default());
+        let scan = RwLock::new(Arc::new(Scan::new(&root, &ignore, &known).map_err(fail)?));
+        Ok(Self { folder, root, ignore, index: None, known, scan, _draft: Some(draft) })
     }
 
     /// What the ignore file leaves of the folder, as it was when it was looked at.

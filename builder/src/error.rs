@@ -330,6 +330,14 @@ pub enum StepError {
         /// Why not.
         source: FetchError,
     },
+    /// A named context that lies elsewhere can't be had.
+    #[error("cannot get the build context `{name}`")]
+    ContextFetch {
+        /// Its name.
+        name: String,
+        /// Why not.
+        source: FetchError,
+    },
     /// A required secret was not given.
     #[error("the secret `{id}` is required but was not given")]
     SecretMissing {
@@ -401,7 +409,7 @@ impl StepError {
             Self::SourceEscapes { .. } => Some(
                 "give the folder a name with `--build-context NAME=FOLDER` and use `--from=NAME`".to_owned(),
             ),
-            Self::Fetch { source, .. } => source.help(),
+            Self::Fetch { source, .. } | Self::ContextFetch { source, .. } => source.help(),
             Self::TargetNotDirectory => Some("end the destination in `/`".to_owned()),
             Self::SecretMissing { id, .. } => Some(format!("give it with `--secret id={id},src=FILE`")),
             _ => None,

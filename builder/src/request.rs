@@ -8,6 +8,7 @@ use oci::{Platform, Reference};
 use parser::Source;
 
 use crate::CancelToken;
+use crate::fetch::GitSource;
 
 /// One build.
 #[derive(Clone, Debug)]
@@ -63,6 +64,8 @@ pub enum NamedContext {
     },
     /// `docker-image://REFERENCE`.
     Image(Reference),
+    /// The commit of a git repository: `https://.../x.git#REF:FOLDER`.
+    Git(GitSource),
     /// `target:STAGE`.
     Stage(String),
 }

@@ -13,16 +13,19 @@ use store::stat_index::{NewStatIndex, StatIndex};
 use sys::file::Timestamp;
 use sys::xattr::Xattr;
 
+use crate::CancelToken;
 use crate::base::BaseImage;
 use crate::build::Services;
 use crate::context::{Context, Scan};
 use crate::error::StepError;
+use crate::fetch::{FetchError, GitSource};
 use crate::graph::{ContentSource, ImageSource};
 use crate::progress::Progress;
 use crate::request::{BuildRequest, NamedContext};
 use crate::schedule::{Executor, LayerSource, StageLayer, StageResult};
 use crate::source_tree::{Entry, Listing, SourceTree, TreeReader};
 use crate::step::picture::KeptMetadata;
+use crate::step::select::SourcePath;
 
 /// The images and contexts of one build.
 pub(crate) struct Roots<'a> {
@@ -93,15 +96,15 @@ impl<'a> Roots<'a> {
             ContentSource::Scratch => SourceRoot::Empty,
             ContentSource::Stage(id) => SourceRoot::Stage(executor.wait_for_stage(*id)?),
             ContentSource::Image(image) => SourceRoot::Image(Arc::clone(self.image(image))),
-            ContentSource::Context => SourceRoot::Context(self.context("")?),
+            ContentSource::Context => SourceRoot::Context(self.context("", executor.stop())?),
             ContentSource::NamedContext(name) => match self.named_images.get(name) {
                 Some(image) => SourceRoot::Image(Arc::clone(image)),
-                None => SourceRoot::Context(self.context(name)?),
+                None => SourceRoot::Context(self.context(name, executor.stop())?),
             },
         })
     }
 
-    fn context(&self, name: &str) -> Result<Arc<Context>, StepError> {
+    fn context(&self, name: &str, stop: &CancelToken) -> Result<Arc<Context>, StepError> {
         let mut contexts = self.contexts.lock().expect("no thread panics while it opens a context");
         if let Some(context) = contexts.get(name) {
             return Ok(Arc::clone(context));
@@ -113,6 +116,11 @@ impl<'a> Roots<'a> {
             match self.request.named_contexts.get(name) {
                 Some(NamedContext::Folder(folder)) => {
                     (folder.as_path(), None, format!("[context {name}] load from client"))
+                }
+                Some(NamedContext::Git(source)) => {
+                    let context = Arc::new(self.check_out(name, source, stop)?);
+                    contexts.insert(name.to_owned(), Arc::clone(&context));
+                    return Ok(context);
                 }
                 _ => return Err(StepError::NoContext),
             }
@@ -129,6 +137,30 @@ impl<'a> Roots<'a> {
                 Err(StepError::Context(error))
             }
         }
+    }
+
+    fn check_out(&self, name: &str, source: &GitSource, stop: &CancelToken) -> Result<Context, StepError> {
+        let shown = crate::fetch::shown(&source.url);
+        let vertex = self.progress.start(format!("[context {name}] load from {shown}"), Vec::new(), None);
+        let fail = |source| StepError::Store {
+            op: "make a draft",
+            source: crate::error::StoreFailure::Draft(source),
+        };
+        let context = self.services.store.draft().map_err(fail).and_then(|draft| {
+            crate::fetch::git::check_out(source, draft.tree_path(), &self.request.proxies, stop).map_err(
+                |error| match error {
+                    FetchError::Stopped => StepError::Stopped,
+                    source => StepError::ContextFetch { name: name.to_owned(), source },
+                },
+            )?;
+            let below = SourcePath::new(&source.subdir).clean;
+            Ok(Context::of_draft(draft, Path::new(&below))?)
+        });
+        match &context {
+            Ok(_) => vertex.done(),
+            Err(error) => vertex.failed(error.to_string()),
+        }
+        context
     }
 
     /// Where the stat index of a folder lies: by its real path, so that the same folder has one index.

@@ -175,7 +175,8 @@ mod tests {
 
     #[test]
     fn users_are_found_by_name_and_number() {
-        let www = UserIds { uid: 33, gid: 33, additional_gids: vec![29, 33, 44], home: Some("/var/www".into()) };
+        let www =
+            UserIds { uid: 33, gid: 33, additional_gids: vec![29, 33, 44], home: Some("/var/www".into()) };
         assert_eq!(resolve_user("www", PASSWD, GROUP).unwrap(), www);
         assert_eq!(resolve_user("33", PASSWD, GROUP).unwrap(), www);
         let grouped = resolve_user("www:audio", PASSWD, GROUP).unwrap();

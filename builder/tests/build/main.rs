@@ -6,6 +6,7 @@ mod copy;
 mod errors;
 mod export;
 mod harness;
+mod instructions;
 mod remote;
 mod run;
 mod stages;

@@ -108,9 +108,9 @@ fn root_add_of_a_url_with_another_checksum_fails_and_a_token_is_kept_nowhere() {
 }
 
 /// `git daemon` for the repositories in a folder, ended with the test.
-struct Daemon {
+pub(crate) struct Daemon {
     child: Child,
-    address: String,
+    pub(crate) address: String,
 }
 
 impl Drop for Daemon {
@@ -123,7 +123,7 @@ impl Drop for Daemon {
 }
 
 impl Daemon {
-    fn new(base: &Path) -> Self {
+    pub(crate) fn new(base: &Path) -> Self {
         use std::os::unix::process::CommandExt;
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let child = Command::new("git")
@@ -162,7 +162,7 @@ fn git(dir: &Path, arguments: &[&str]) -> String {
 }
 
 /// A repository with a script, a link out of it, an ignore file and a hook; tag `v1`, then another commit on `main`.
-fn repository(dir: &Path) -> (String, String) {
+pub(crate) fn repository(dir: &Path) -> (String, String) {
     use std::os::unix::fs::{PermissionsExt, symlink};
     std::fs::create_dir_all(dir.join("sub")).unwrap();
     git(dir, &["init", "-q"]);

@@ -229,5 +229,8 @@ fn root_the_primary_group_is_a_supplementary_one_too() {
         "FROM busybox\nRUN echo app:x:77:78::/: >> /etc/passwd && echo web:x:99:app >> /etc/group\n\
          USER app\nRUN id -G\nUSER app:99\nRUN echo only; id -G\n",
     );
-    assert_eq!((built.log("RUN id").as_str(), built.log("RUN echo only").as_str()), ("78 99\n", "only\n99\n"));
+    assert_eq!(
+        (built.log("RUN id").as_str(), built.log("RUN echo only").as_str()),
+        ("78 99\n", "only\n99\n")
+    );
 }

@@ -6,7 +6,8 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use builder::{
-    BuildRequest, CachePolicy, CancelToken, NamedContext, NetworkMode, SecretValue, Services, StoreImages,
+    BuildRequest, CachePolicy, CancelToken, NamedContext, NetworkMode, RemoteSource, SecretValue, Services,
+    StoreImages,
 };
 use oci::{Platform, Reference};
 use parser::Source;
@@ -437,8 +438,19 @@ fn named_context(text: &str) -> Result<(String, NamedContext), String> {
         NamedContext::Image(reference.parse().map_err(|error: oci::ReferenceError| error.to_string())?)
     } else if let Some(stage) = place.strip_prefix("target:") {
         NamedContext::Stage(stage.to_owned())
-    } else if place.contains("://") || place.starts_with("git@") {
-        return Err("URLs are not supported yet: name a folder or an `oci-layout://`".to_owned());
+    } else if let Some(remote) = RemoteSource::parse(place)? {
+        match remote {
+            RemoteSource::Git(source) => NamedContext::Git(source),
+            RemoteSource::Http(_) => {
+                return Err(
+                    "archives behind a URL come with a later release (git repositories work)".to_owned()
+                );
+            }
+        }
+    } else if place.contains("://") {
+        return Err(
+            "this kind of address is unknown: name a folder, an `oci-layout://` or a repository".to_owned()
+        );
     } else if Path::new(place).is_dir() {
         NamedContext::Folder(absolute(place)?)
     } else {
