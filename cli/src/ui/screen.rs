@@ -123,8 +123,8 @@ enum Finished {
 /// Output of a step while it runs.
 #[derive(Debug, Default)]
 struct Log {
-    /// The last lines that have ended.
-    lines: VecDeque<String>,
+    /// The last lines that have ended, as they came: few of them are ever looked at.
+    lines: VecDeque<Vec<u8>>,
     /// The line that has not.
     open: Vec<u8>,
     /// The end of all of it.
@@ -332,9 +332,7 @@ impl Log {
                 _ => self.open.extend_from_slice(&line[..line.len().min(room)]),
             }
             if line.ends_with(b"\n") {
-                let text = String::from_utf8_lossy(&self.open);
-                self.lines.push_back(printable(&text));
-                self.open.clear();
+                self.lines.push_back(std::mem::take(&mut self.open));
                 while self.lines.len() > kept_lines {
                     self.lines.pop_front();
                 }
@@ -348,9 +346,10 @@ impl Log {
 
     /// The last lines, the open one included.
     fn last(&self, count: usize) -> Vec<String> {
-        let open = (!self.open.is_empty()).then(|| printable(&String::from_utf8_lossy(&self.open)));
+        let shown = |line: &Vec<u8>| printable(&String::from_utf8_lossy(line));
+        let open = (!self.open.is_empty()).then(|| shown(&self.open));
         let ended = count.saturating_sub(usize::from(open.is_some()));
-        let lines = self.lines.iter().skip(self.lines.len().saturating_sub(ended)).cloned();
+        let lines = self.lines.iter().skip(self.lines.len().saturating_sub(ended)).map(shown);
         lines.chain(open).take(count).collect()
     }
 
