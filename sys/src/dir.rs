@@ -204,6 +204,17 @@ mod tests {
     }
 
     #[test]
+    fn a_symlink_is_not_opened_as_a_directory() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("real")).unwrap();
+        std::os::unix::fs::symlink("real", dir.path().join("link")).unwrap();
+        let parent = std::fs::File::open(dir.path()).unwrap();
+        assert!(open_at(&parent, c"real").is_ok());
+        let error = open_at(&parent, c"link").unwrap_err();
+        assert!(matches!(error.raw_os_error(), Some(libc::ENOTDIR | libc::ELOOP)), "{error}");
+    }
+
+    #[test]
     fn entries_are_sorted_and_typed() {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("b"), "").unwrap();

@@ -294,4 +294,22 @@ mod tests {
         }
         count
     }
+
+    #[test]
+    #[ignore = "root: makes mount namespaces"]
+    fn root_mounts_of_a_new_namespace_are_private() {
+        std::thread::spawn(|| {
+            unshare_mounts().unwrap();
+            // As systemd has it on the host; in the first namespace it concerns nobody.
+            let shared =
+                rustix::mount::MountPropagationFlags::SHARED | rustix::mount::MountPropagationFlags::REC;
+            rustix::mount::mount_change("/", shared).unwrap();
+            let table = || std::fs::read_to_string("/proc/thread-self/mountinfo").unwrap();
+            assert!(table().contains(" shared:"));
+            unshare_mounts().unwrap();
+            assert!(!table().contains(" shared:") && !table().contains(" master:"), "{}", table());
+        })
+        .join()
+        .unwrap();
+    }
 }

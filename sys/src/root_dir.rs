@@ -272,6 +272,16 @@ mod tests {
     }
 
     #[test]
+    fn a_magic_link_is_refused() {
+        // Else it leads wherever the process that it belongs to is.
+        let root = root(Path::new("/"), Lookup::Openat2);
+        for path in ["proc/self/cwd", "proc/self/root/etc", "proc/self/fd/0"] {
+            let error = root.open_path(Path::new(path)).unwrap_err();
+            assert_eq!(error.raw_os_error(), Some(Errno::LOOP.raw_os_error()), "{path}");
+        }
+    }
+
+    #[test]
     fn loops_files_as_directories_and_dangling_links_are_errors() {
         let dir = trap();
         for lookup in BOTH {

@@ -112,6 +112,7 @@ fn a_walk_never_leaves_its_root() {
         ("loop", "loop"),
         ("dir", "/a/b/../b"),
         ("chain", "dir/../../absolute"),
+        ("a/b/nested", "/a/file"),
     ] {
         symlink(target, root.join(name)).unwrap();
     }
@@ -154,6 +155,8 @@ fn a_walk_never_leaves_its_root() {
         "a/missing/..",
         "a//b/./",
         "dir/../file",
+        "a/b/nested",
+        "dir/nested",
     ] {
         for follow in [true, false] {
             assert_eq!(open(path, follow), in_kernel(path, follow), "{path} {follow}");
