@@ -279,6 +279,19 @@ mod tests {
     }
 
     #[test]
+    fn what_is_mounted_below_a_source_is_not_looked_for_through_a_link() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(dir.path().join("source/real")).unwrap();
+        std::fs::create_dir(dir.path().join("outside")).unwrap();
+        std::os::unix::fs::symlink("../outside", dir.path().join("source/link")).unwrap();
+        let source: OwnedFd = std::fs::File::open(dir.path().join("source")).unwrap().into();
+        assert!(open_beneath(&source, Path::new("real")).is_ok());
+        for path in ["link", "link/.", "../outside"] {
+            assert!(open_beneath(&source, Path::new(path)).is_err(), "{path}");
+        }
+    }
+
+    #[test]
     fn escapes_of_the_mount_table_are_undone() {
         assert_eq!(unescape(b"a\\040b\\134c\\011\\"), b"a b\\c\t\\");
     }
