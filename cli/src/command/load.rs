@@ -8,6 +8,7 @@ use store::archive::{self, Loaded, Source};
 use crate::arguments::{self, Count, Invocation, Verb};
 use crate::output;
 use crate::report::Failure;
+use crate::ui::Transfer;
 
 /// The command.
 pub(crate) const VERB: Verb = Verb {
@@ -28,7 +29,7 @@ pub(crate) const VERB: Verb = Verb {
 fn execute(invocation: &Invocation<'_>) -> Result<u8, Failure> {
     invocation.arguments(Count::None)?;
     let input = invocation.value("input").filter(|path| *path != "-");
-    let mut stdin = std::io::stdin();
+    let stdin = std::io::stdin();
     if input.is_none() && stdin.is_terminal() {
         return Err(
             Failure::message(1, "stdin is a terminal, not an archive").hint("give the file with `-i`")
@@ -37,7 +38,10 @@ fn execute(invocation: &Invocation<'_>) -> Result<u8, Failure> {
     let store = invocation.app.store(1)?;
     let loaded = match input {
         Some(path) => archive::load(&store, Source::Path(Path::new(path))),
-        None => archive::load(&store, Source::Reader(&mut stdin)),
+        None => {
+            let transfer = Transfer::new("loading from stdin");
+            archive::load(&store, Source::Reader(&mut transfer.read(stdin)))
+        }
     };
     for Loaded { image, references, .. } in loaded.map_err(|error| Failure::error(1, &error))? {
         for reference in &references {

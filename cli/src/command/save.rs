@@ -11,6 +11,7 @@ use store::{Image, Store};
 use crate::arguments::{self, Count, Invocation, Verb, WRONG_FLAG};
 use crate::output;
 use crate::report::Failure;
+use crate::ui::Transfer;
 
 /// The command.
 pub(crate) const VERB: Verb = Verb {
@@ -126,7 +127,8 @@ fn write(
     file: File,
     path: &Path,
 ) -> Result<(), Failure> {
-    let mut out = BufWriter::with_capacity(256 * 1024, file);
+    let transfer = Transfer::new("saving");
+    let mut out = BufWriter::with_capacity(256 * 1024, transfer.write(file));
     archive::save(store, images, format, &mut out).map_err(|error| Failure::error(1, &error))?;
     out.flush().map_err(|error| Failure::message(1, format!("cannot write `{}`: {error}", path.display())))
 }

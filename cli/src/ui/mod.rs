@@ -4,6 +4,7 @@ mod plain;
 mod progress;
 mod rawjson;
 mod screen;
+mod transfer;
 
 use std::io::Write;
 use std::str::FromStr;
@@ -16,6 +17,7 @@ use crate::settings::{self, Terminal};
 pub(crate) use plain::Plain;
 pub(crate) use progress::Progress;
 pub(crate) use rawjson::RawJson;
+pub(crate) use transfer::Transfer;
 
 /// `--progress`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
