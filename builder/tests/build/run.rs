@@ -120,6 +120,75 @@ fn root_bind_mounts_show_what_was_keyed_and_forget_what_is_written() {
 
 #[test]
 #[ignore = "root: mounts overlayfs"]
+fn root_what_is_written_to_a_bind_of_a_stage_is_not_in_the_stage() {
+    let harness = Harness::new();
+    let built = harness.build(
+        "FROM busybox AS tool\nRUN mkdir /t && echo tool > /t/x\n\
+         FROM busybox AS spoiler\nRUN --mount=from=tool,source=/t,target=/m,rw echo spoilt > /m/x && echo more > /m/y && ls /m > /seen\n\
+         FROM tool\nCOPY --from=spoiler /seen /seen\nRUN cat /t/*\n",
+    );
+    assert_eq!(harness.read(&built, "/seen"), "x\ny\n", "the writer sees what it wrote");
+    assert_eq!(built.log("RUN cat"), "tool\n");
+}
+
+#[test]
+#[ignore = "root: mounts overlayfs"]
+fn root_a_locked_cache_has_one_user_at_a_time() {
+    let harness = Harness::new();
+    let stage = |name: &str| {
+        format!(
+            "FROM busybox AS {name}\nRUN --mount=type=cache,id=one,target=/c,sharing=locked \
+             mkdir /c/in-use || echo clash > /clash; sleep 0.5; rmdir /c/in-use; echo {name} > /{name}\n"
+        )
+    };
+    let dockerfile = format!(
+        "{}{}FROM busybox\nCOPY --from=a /a /clas[h] /\nCOPY --from=b /b /clas[h] /\n",
+        stage("a"),
+        stage("b")
+    );
+    let built = harness.build(&dockerfile);
+    assert_eq!(
+        (harness.read(&built, "/a"), harness.read(&built, "/b")),
+        ("a\n".to_owned(), "b\n".to_owned())
+    );
+    assert_eq!(harness.stat(&built, "/clash"), None);
+}
+
+#[test]
+#[ignore = "root: mounts overlayfs"]
+fn root_two_users_of_a_private_cache_have_one_each() {
+    let harness = Harness::new();
+    // Each waits for the other by a cache that they share, so that they run at the same time.
+    let stage = |name: &str, other: &str| {
+        format!(
+            "FROM busybox AS {name}\nRUN --mount=type=cache,id=own,target=/c,sharing=private --mount=type=cache,id=meet,target=/meet \
+             touch /c/{name} /meet/{name}; n=0; until [ -e /meet/{other} ] || [ $n = 1000 ]; do n=$((n + 1)); sleep 0.02; done; \
+             ls /c /meet > /{name}\n"
+        )
+    };
+    let dockerfile = format!(
+        "{}{}FROM busybox\nCOPY --from=a /a /\nCOPY --from=b /b /\n",
+        stage("a", "b"),
+        stage("b", "a")
+    );
+    let built = harness.build(&dockerfile);
+    assert_eq!(harness.read(&built, "/a"), "/c:\na\n\n/meet:\na\nb\n");
+    assert_eq!(harness.read(&built, "/b"), "/c:\nb\n\n/meet:\na\nb\n");
+}
+
+#[test]
+#[ignore = "root: mounts overlayfs"]
+fn root_a_passwd_over_the_limit_is_refused() {
+    let harness = Harness::new();
+    let failed = harness.fail(
+        "FROM busybox\nRUN head -c 1048577 /dev/zero | tr '\\0' x > /etc/passwd\nUSER 5\nRUN echo not reached > /out\n",
+    );
+    let text = crate::harness::chain(&failed.error);
+    assert!(text.contains("/etc/passwd") && text.contains("1048576"), "{text}");
+}
+
+#[test]
+#[ignore = "root: mounts overlayfs"]
 fn root_a_failing_command_says_all_that_is_known() {
     let harness = Harness::new();
     let dockerfile = "FROM busybox\nRUN echo first; echo \"last words\" >&2; echo left > /left; exit 7\n";
