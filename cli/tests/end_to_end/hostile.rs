@@ -397,6 +397,18 @@ fn root_r12_the_store_is_private() {
 
 #[test]
 #[ignore = "root: starts containers"]
+fn root_r13_a_passwd_over_the_limit_starts_nothing() {
+    let calque = Calque::with_busybox(Kernel::Newest);
+    let dockerfile = "FROM busybox\nRUN head -c 4194305 /dev/zero | tr '\\0' x > /etc/passwd\nCMD [\"echo\", \"started\"]\n";
+    let context = calque.context("app", &[("Dockerfile", dockerfile)]);
+    calque.build(&context, "app");
+    let ran = calque.run(["run", "--rm", "--network", "none", "app"]);
+    assert_eq!((ran.code, ran.stdout.as_str()), (125, ""), "{ran:?}");
+    assert!(ran.stderr.contains("/etc/passwd") && ran.stderr.contains("4194304"), "{ran:?}");
+}
+
+#[test]
+#[ignore = "root: starts containers"]
 fn root_r13_special_files_in_place_of_etc_passwd_are_not_opened() {
     for kernel in BOTH_KERNELS {
         let calque = Calque::with_busybox(kernel);
