@@ -335,4 +335,5 @@ fn kill_minus_nine_loses_nothing_recorded_and_leaves_nothing() {
 #[ignore = "soak: kills a writer 1000 times"]
 fn soak_kill_minus_nine() {
     kill_again_and_again(4242, 25, 40);
+    println!("soak: kill -9 of a store's writers 1000 times");
 }
