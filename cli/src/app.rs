@@ -44,15 +44,24 @@ impl App {
         let fail = |error: &(dyn std::error::Error + 'static)| Failure::error(exit, error);
         let features = settings::disabled_features().map_err(|error| fail(&error))?;
         sys::kernel::disable(&features);
-        let place = settings::store_place(self.root.as_deref()).map_err(|error| fail(&error))?;
+        let place = self.store_place().map_err(|error| fail(&error))?;
         let options = StoreOptions { root: place.root, runtime: place.runtime, mode: StoreMode::Root };
         Store::open(options).map_err(|error| fail(&error))
+    }
+
+    /// Where the store lies.
+    ///
+    /// # Errors
+    ///
+    /// As [`settings::store_place`].
+    pub(crate) fn store_place(&self) -> Result<settings::StorePlace, settings::SettingsError> {
+        settings::store_place(self.root.as_deref())
     }
 
     /// Has what the command left in the store made durable, and what it threw away unlinked, by a process of its own
     /// which nobody waits for.
     pub(crate) fn settle_later(&self) {
-        let Ok(place) = settings::store_place(self.root.as_deref()) else { return };
+        let Ok(place) = self.store_place() else { return };
         // Failing is no harm: what isn't marked durable is only lost when the machine crashes.
         let _ = std::process::Command::new("/proc/self/exe")
             .arg(SETTLE)

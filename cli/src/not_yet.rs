@@ -223,7 +223,6 @@ const COMMANDS: &[(&str, &[(&str, Reason)])] = &[
             ("create", DETACHED),
             ("debug", INSPECT),
             ("diff", INSPECT),
-            ("doctor", "it comes with a later release"),
             ("events", DETACHED),
             ("exec", DETACHED),
             ("export", SETTING),

@@ -39,6 +39,12 @@ pub(crate) fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }
 
+/// The program `name` in the caller's `PATH`.
+pub(crate) fn program(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path).map(|dir| dir.join(name)).find(|file| file.is_file())
+}
+
 /// Where the store lies and where what dies with a reboot.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct StorePlace {

@@ -134,4 +134,8 @@ fn root_another_user_is_told_that_root_is_needed() {
     assert_eq!(output.status.code(), Some(1));
     assert!(text(&output.stderr).contains("rootless"), "{}", text(&output.stderr));
     assert_eq!(run("--version").status.code(), Some(0));
+    // What is missing is what the doctor is for.
+    let output = run("doctor");
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    assert!(text(&output.stdout).contains("usermod --add-subuids FIRST-LAST"), "{}", text(&output.stdout));
 }

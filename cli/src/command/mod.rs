@@ -3,6 +3,7 @@
 mod build;
 mod check;
 mod dockerfile;
+mod doctor;
 mod history;
 mod images;
 mod inspect;
@@ -39,6 +40,7 @@ pub(crate) const VERBS: &[&Verb] = &[
     &system_df::VERB,
     &dockerfile::PARSE,
     &dockerfile::FMT,
+    &doctor::VERB,
     &version::VERB,
 ];
 
