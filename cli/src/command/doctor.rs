@@ -109,6 +109,7 @@ fn feature_row(feature: Feature, has: bool, is_disabled: bool, is_root: bool) ->
         Feature::Openat2 => "paths are walked one component at a time",
         Feature::Clone3 => "processes start with clone",
         Feature::CloseRange => "descriptors are closed one by one",
+        _ => "an older way is taken",
     };
     let needs_root = matches!(feature, Feature::Overlay | Feature::OverlayFd);
     match (has, is_disabled) {
