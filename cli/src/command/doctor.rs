@@ -83,13 +83,16 @@ fn execute(invocation: &Invocation<'_>) -> Result<u8, Failure> {
     // overlayfs keeps its marks in `user.overlay.*` since 5.11.
     rows.push(Row::new("overlay-userxattr", Status::of(kernel::release() >= (5, 11)), "since Linux 5.11"));
     rows.push(user_namespaces(|name| fs::read_to_string(Path::new("/proc/sys").join(name)).ok()));
-    let name = user_name(uid, &fs::read_to_string("/etc/passwd").unwrap_or_default());
-    for file in ["/etc/subuid", "/etc/subgid"] {
-        let text = fs::read_to_string(file).unwrap_or_default();
-        rows.push(subordinate_ids(file, &text, uid, name.as_deref()));
-    }
-    for program in ["newuidmap", "newgidmap"] {
-        rows.push(id_mapper(program, settings::program(program)));
+    // Root takes ids that belong to nobody and maps them itself.
+    if !is_root {
+        let name = user_name(uid, &fs::read_to_string("/etc/passwd").unwrap_or_default());
+        for file in ["/etc/subuid", "/etc/subgid"] {
+            let text = fs::read_to_string(file).unwrap_or_default();
+            rows.push(subordinate_ids(file, &text, uid, name.as_deref()));
+        }
+        for program in ["newuidmap", "newgidmap"] {
+            rows.push(id_mapper(program, settings::program(program)));
+        }
     }
     rows.push(cgroups(Path::new("/sys/fs/cgroup")));
     rows.push(store_row(invocation.app.store_place()));
