@@ -107,7 +107,11 @@ impl Layout {
                     }
                     self.text.push(escape.character());
                 }
-                false => self.text.push_str(if is_comment { line.text.trim_end() } else { text.trim_end() }),
+                false => self.text.push_str(if is_comment {
+                    line.text.trim_end()
+                } else {
+                    text.trim_end_matches([' ', '\t'])
+                }),
             }
             self.text.push('\n');
             is_first = false;
@@ -183,6 +187,12 @@ mod tests {
     #[test]
     fn what_is_even_stays_byte_for_byte() {
         let text = "# syntax=docker/dockerfile:1\n\n# a b\nFROM a AS b\nRUN x \\\n    # why\n    && y\nCMD [\"z\"]\n";
+        assert_eq!(formatted(text), text);
+    }
+
+    #[test]
+    fn white_space_that_keeps_a_line_from_going_on_stays() {
+        let text = "FROM a\\\x0b\nRUN b\n";
         assert_eq!(formatted(text), text);
     }
 
