@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use rustix::io::Errno;
 use sys::dir::Entry;
-use sys::file::{self, FileType, Identity, Metadata, Owner, Timestamp};
+use sys::file::{self, FileType, Metadata};
 use sys::xattr::{self, Xattr};
 
 use crate::layer::whiteout;
@@ -165,7 +165,7 @@ impl Merged {
         let path = PathBuf::from("/");
         let metadata = match self.trees.first() {
             Some(top) => file::metadata(top).map_err(io_error("stat", &path))?,
-            None => EMPTY_ROOT,
+            None => Metadata::NO_DIR,
         };
         Ok(Dir(Arc::new(DirParts { parts: self.trees.to_vec().into(), path, metadata })))
     }
@@ -301,19 +301,6 @@ fn next_component(rest: &mut Vec<u8>) -> Option<Vec<u8>> {
     rest.drain(..end);
     Some(name)
 }
-
-/// What is said of the root when there is no tree at all.
-const EMPTY_ROOT: Metadata = Metadata {
-    file_type: FileType::Directory,
-    mode: 0o755,
-    owner: Owner::ROOT,
-    size_bytes: 0,
-    links: 2,
-    identity: Identity { dev: 0, ino: 0 },
-    device: (0, 0),
-    mtime: Timestamp::from_seconds(0),
-    ctime: Timestamp::from_seconds(0),
-};
 
 /// How many of `trees` (topmost first) can be seen: those below one whose root is opaque can't.
 fn count_visible(trees: &[Arc<OwnedFd>]) -> io::Result<usize> {

@@ -166,6 +166,19 @@ pub struct Metadata {
 }
 
 impl Metadata {
+    /// What is said of a directory that is nowhere on disk, such as the root of no tree at all.
+    pub const NO_DIR: Self = Self {
+        file_type: FileType::Directory,
+        mode: 0o755,
+        owner: Owner::ROOT,
+        size_bytes: 0,
+        links: 2,
+        identity: Identity { dev: 0, ino: 0 },
+        device: (0, 0),
+        mtime: Timestamp::from_seconds(0),
+        ctime: Timestamp::from_seconds(0),
+    };
+
     /// Whether it is a directory.
     pub fn is_dir(&self) -> bool {
         self.file_type == FileType::Directory

@@ -133,18 +133,7 @@ impl Download {
 
     /// The file as a tree that has nothing else.
     pub(crate) fn into_tree(self) -> SourceTree {
-        let base = Metadata {
-            file_type: FileType::Directory,
-            mode: 0o755,
-            owner: Owner::ROOT,
-            size_bytes: 0,
-            links: 1,
-            identity: Identity { dev: 0, ino: 0 },
-            device: (0, 0),
-            mtime: Timestamp::from_seconds(0),
-            ctime: Timestamp::from_seconds(0),
-        };
-        SourceTree::new(Box::new(self), base)
+        SourceTree::new(Box::new(self), Metadata::NO_DIR)
     }
 
     fn metadata(&self) -> Metadata {
